@@ -1,0 +1,62 @@
+"""cwjax: does class weighting help on this data, by how much, and how sure are we?
+
+Public names are imported on first use, so that `import cwjax` costs nothing and `--help` does not pay for JAX.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cwjax.analysis.verdict import paired_comparison
+    from cwjax.config import (
+        AnalysisConfig,
+        ConfigError,
+        DataConfig,
+        ExperimentConfig,
+        RuntimeConfig,
+        TrainConfig,
+    )
+    from cwjax.data.dataset import Dataset
+    from cwjax.data.sources import load_dataset
+    from cwjax.experiment import run
+    from cwjax.training.cnn import CNN
+
+__all__ = [
+    "CNN",
+    "AnalysisConfig",
+    "ConfigError",
+    "DataConfig",
+    "Dataset",
+    "ExperimentConfig",
+    "RuntimeConfig",
+    "TrainConfig",
+    "load_dataset",
+    "paired_comparison",
+    "run",
+]
+
+_HOMES = {
+    "AnalysisConfig": "cwjax.config",
+    "CNN": "cwjax.training.cnn",
+    "ConfigError": "cwjax.config",
+    "DataConfig": "cwjax.config",
+    "Dataset": "cwjax.data.dataset",
+    "ExperimentConfig": "cwjax.config",
+    "RuntimeConfig": "cwjax.config",
+    "TrainConfig": "cwjax.config",
+    "load_dataset": "cwjax.data.sources",
+    "paired_comparison": "cwjax.analysis.verdict",
+    "run": "cwjax.experiment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cwjax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,67 @@
+"""What happens during an experiment, for whoever watches: plain data, no JAX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from cwjax.plan import Run
+from cwjax.results.record import RunRecord
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The work of this call is known."""
+
+    num_runs: int  # to be trained now
+    num_finished: int  # found in the directory, arms equal to others and post-hoc arms included
+    num_epochs: int  # over the runs to be trained
+    num_examples: int  # over their epochs
+
+
+@dataclass(frozen=True)
+class StepsFinished:
+    """Training went on: `num_examples` more, counted over all runs side by side."""
+
+    num_examples: int
+
+
+@dataclass(frozen=True, eq=False)
+class EpochFinished:
+    """One run finished one epoch."""
+
+    run: Run
+    epoch: int  # counted from 0
+    train_loss: float  # mean over the epoch's examples, as trained: weighted, with dropout
+    validation_logits: np.ndarray  # float32 [num_validation, num_classes]
+
+
+@dataclass(frozen=True, eq=False)
+class RunFinished:
+    """One run finished its last epoch."""
+
+    run: Run
+    test_logits: np.ndarray  # float32 [num_test, num_classes]
+    validation_logits: np.ndarray  # float32 [num_validation, num_classes]
+    head_kernel: np.ndarray  # float32 [num_features, num_classes]
+    head_bias: np.ndarray  # float32 [num_classes]
+
+
+@dataclass(frozen=True, eq=False)
+class RunStored:
+    """A run's file is written, or was there already."""
+
+    record: RunRecord
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """Every run is stored and the tables are derived."""
+
+    comparison: dict[str, Any]  # the content of comparison.json
+
+
+TrainingEvent: TypeAlias = StepsFinished | EpochFinished | RunFinished
+Event: TypeAlias = Planned | TrainingEvent | RunStored | Finished

@@ -1,0 +1,144 @@
+"""From settings to runs: everything that can be checked and counted before anything compiles. No JAX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cwjax.config import ConfigError, ExperimentConfig
+from cwjax.data.dataset import Dataset
+from cwjax.data.sources import load_dataset
+from cwjax.data.split import Split, split_dataset
+from cwjax.methods.arm_row import ArmRow
+from cwjax.methods.arms import arm_row, parse_arm, total_epochs
+from cwjax.methods.registry import Arm, ArmContext
+
+NULL_CONTROL = "null_control"
+"""Name of the A/A arm: the baseline again, under other random keys."""
+
+POST_HOC_PARENT = "uniform"
+"""The arm whose stored runs every post-hoc arm is computed from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One arm on one seed, ready to train."""
+
+    arm: str
+    seed: int
+    key_seed: int  # what training draws from: the seed, or another one for the A/A control
+    row: ArmRow
+    train_indices: np.ndarray  # int32 [num_train], into the training file
+    validation_indices: np.ndarray  # int32 [num_validation], into the training file
+    first_stage_epochs: int
+    num_epochs: int  # of all stages together
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """An experiment, checked and laid out."""
+
+    config: ExperimentConfig
+    dataset: Dataset
+    splits: dict[int, Split]  # by seed
+
+    @cached_property
+    def arms(self) -> tuple[Arm, ...]:
+        """Every arm but the A/A control, baseline first."""
+        return tuple(parse_arm(name) for name in self.config.arms)
+
+    @property
+    def post_hoc_arms(self) -> tuple[Arm, ...]:
+        """The arms that are computed from another arm's runs."""
+        return tuple(arm for arm in self.arms if arm.kind == "post_hoc")
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        """Every arm with its own scores, baseline first, the A/A control last."""
+        control = (NULL_CONTROL,) if self.config.null_control else ()
+        return (*self.config.arms, *control)
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """Every trained run, seed by seed, so that pairs complete early."""
+        runs = []
+        for seed, split in self.splits.items():
+            for arm in self.arms:
+                if arm.kind != "post_hoc":
+                    runs.append(self._run(str(arm), arm, seed, split, key_seed=seed))
+            if self.config.null_control:
+                baseline = parse_arm(self.config.baseline)
+                # Seeds lie below 2**32, so this stream is no other seed's. The data stay the seed's.
+                other = seed + 2**32
+                runs.append(self._run(NULL_CONTROL, baseline, seed, split, key_seed=other))
+        return tuple(runs)
+
+    def _run(self, name: str, arm: Arm, seed: int, split: Split, *, key_seed: int) -> Run:
+        num_epochs = self.config.train.num_epochs
+        context = ArmContext(
+            class_counts=split.class_counts,
+            weight_counts=split.weight_counts,
+            class_names=self.dataset.class_names,
+            num_epochs=num_epochs,
+            normalization=self.config.train.weight_normalization,
+        )
+        return Run(
+            arm=name,
+            seed=seed,
+            key_seed=key_seed,
+            row=arm_row(arm, context),
+            train_indices=split.train_indices,
+            validation_indices=split.validation_indices,
+            first_stage_epochs=num_epochs,
+            num_epochs=total_epochs(arm, num_epochs),
+        )
+
+    @cached_property
+    def twins(self) -> dict[tuple[str, int], str]:
+        """For every trained (arm, seed) the first arm of an equal row: only that one is trained."""
+        first: dict[tuple[object, ...], str] = {}
+        return {
+            (run.arm, run.seed): first.setdefault(
+                (run.key_seed, run.num_epochs, *(leaf.tobytes() for leaf in run.row)), run.arm
+            )
+            for run in self.runs
+        }
+
+    @property
+    def equal_arms(self) -> dict[str, str]:
+        """Arms that equal an earlier one on every seed: name -> the earlier one's name."""
+        equals = {}
+        for arm in self.arms:
+            if arm.kind != "post_hoc":
+                firsts = {self.twins[str(arm), seed] for seed in self.splits}
+                if len(firsts) == 1 and firsts != {str(arm)}:
+                    equals[str(arm)] = firsts.pop()
+        return equals
+
+
+def make_plan(config: ExperimentConfig) -> Plan:
+    """Loads the data, cuts and subsamples it for every seed, and lays out the runs.
+
+    Raises:
+        ConfigError, DataError: anything that would make a run impossible or meaningless.
+    """
+    if any(parse_arm(arm).kind == "post_hoc" for arm in config.arms):
+        if POST_HOC_PARENT not in config.arms:
+            raise ConfigError(
+                f"post-hoc arms are computed from the runs of {POST_HOC_PARENT}: add it to --arms"
+            )
+        if parse_arm(config.baseline).kind == "post_hoc":
+            raise ConfigError(f"--baseline {config.baseline} is not trained: give a trained arm")
+    dataset = load_dataset(config.data.dataset, config.data.data_dir)
+    splits = {seed: split_dataset(dataset, config.data, seed) for seed in config.all_seeds}
+    for seed, split in splits.items():
+        if config.train.batch_size > len(split.train_indices):
+            raise ConfigError(
+                f"--batch-size is {config.train.batch_size}, but seed {seed} trains on "
+                f"{len(split.train_indices)} examples: give a smaller batch"
+            )
+    plan = Plan(config, dataset, splits)
+    _ = plan.runs  # every arm's row is made and checked here
+    return plan

@@ -1,0 +1,107 @@
+"""`config.json`: what an experiment is, and whether a call may continue a directory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from cwjax.config import ConfigError, ExperimentConfig
+from cwjax.results.store import SCHEMA_VERSION
+
+_PACKAGES = ("cwjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
+
+
+def manifest(
+    config: ExperimentConfig,
+    *,
+    dataset: Mapping[str, Any],
+    class_counts: Mapping[str, list[int]],
+    device: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The content of `config.json`.
+
+    Args:
+        config: the experiment.
+        dataset: name, fingerprint, sizes and class names.
+        class_counts: training examples of each class `[num_classes]`, for every seed.
+        device: platform, kind and the number of runs side by side in one program.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "settings": config.settings(),
+        "arms": list(config.arms),
+        "seeds": list(config.all_seeds),
+        "null_control": config.null_control,
+        "dataset": dict(dataset),
+        "class_counts": dict(class_counts),
+        "environment": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+            **device,
+        },
+        "environment_changes": [],
+    }
+
+
+def continued(
+    new: dict[str, Any], old: dict[str, Any], *, allow_environment_change: bool
+) -> dict[str, Any]:
+    """The manifest of a directory that is continued: what `old` has, plus new arms and seeds.
+
+    Args:
+        new: what this call asks for.
+        old: what the directory's `config.json` holds.
+        allow_environment_change: go on under other versions or devices, and record it.
+
+    Raises:
+        ConfigError: the two are not one experiment; the differing fields are named.
+    """
+    if old.get("schema_version") != SCHEMA_VERSION:
+        raise ConfigError(
+            f"config.json has schema version {old.get('schema_version')}, this cwjax writes "
+            f"{SCHEMA_VERSION}: give another --out"
+        )
+    differing = _differences(
+        {"settings": old["settings"], "dataset": old["dataset"]["fingerprint"]},
+        {"settings": new["settings"], "dataset": new["dataset"]["fingerprint"]},
+    )
+    if differing:
+        raise ConfigError(
+            f"the directory holds another experiment ({'; '.join(differing)}): "
+            "give the same settings or another --out"
+        )
+    changes = _differences(old["environment"], new["environment"])
+    if changes and not allow_environment_change:
+        raise ConfigError(
+            f"the directory was begun in another environment ({'; '.join(changes)}): runs would not "
+            "be comparable bit for bit; go back to it, or give --allow-environment-change"
+        )
+    return {
+        **old,
+        "arms": _union(old["arms"], new["arms"]),
+        "seeds": _union(old["seeds"], new["seeds"]),
+        "null_control": old["null_control"] or new["null_control"],
+        "class_counts": {**old["class_counts"], **new["class_counts"]},
+        "environment_changes": _union(old["environment_changes"], changes),
+    }
+
+
+def _union(old: list[Any], new: list[Any]) -> list[Any]:
+    return [*old, *(item for item in new if item not in old)]
+
+
+def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """The fields that differ, each as `name: old, now new`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            difference
+            for key in sorted(old.keys() | new.keys())
+            for difference in _differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
+        ]
+    if old == new:
+        return []
+    field = name.removeprefix("settings.")
+    return [f"{field}: {json.dumps(old)}, now {json.dumps(new)}"]

@@ -1,0 +1,66 @@
+"""The batches of a run, as indices: which example sits in which slot of which step.
+
+Made on the host from (seed, epoch) alone, so that an epoch's order is the same after a resume and in every arm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from cwjax.methods.sampling import epoch_order, mixing
+from cwjax.plan import Run
+from cwjax.training.train import Block
+
+
+def epoch_blocks(
+    runs: Sequence[Run], train_labels: np.ndarray, epoch: int, batch_size: int, max_steps: int
+) -> Iterator[Block]:
+    """The steps of one epoch of runs trained side by side, at most `max_steps` a block.
+
+    Args:
+        runs: all with the same number of training examples.
+        train_labels: int32 `[num_train_file]`, labels of the whole training file.
+        epoch: counted from 0.
+        batch_size: examples a step.
+        max_steps: first dimension of every block; a shorter block is padded.
+
+    Yields:
+        Blocks whose arrays have a leading run axis `[len(runs), max_steps, ...]`.
+    """
+    epochs = [_epoch_steps(run, train_labels[run.train_indices], epoch, batch_size) for run in runs]
+    num_steps = len(epochs[0][0])
+    for start in range(0, num_steps, max_steps):
+        stop = min(start + max_steps, num_steps)
+        padding = max_steps - (stop - start)
+        fields = [
+            np.stack([_padded(epoch_arrays[i][start:stop], padding) for epoch_arrays in epochs])
+            for i in range(4)
+        ]
+        yield Block(*fields, num_steps=np.int32(stop - start), epoch=np.int32(epoch))
+
+
+def _epoch_steps(
+    run: Run, labels: np.ndarray, epoch: int, batch_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """`indices`, `valid`, `partners` `[num_steps, batch_size]` and `mix` `[num_steps]`."""
+    order = epoch_order(
+        labels, run.row, seed=run.key_seed, epoch=epoch, num_epochs=run.first_stage_epochs
+    )
+    num_steps = -(-len(order) // batch_size)
+    padding = num_steps * batch_size - len(order)
+    indices = _padded(run.train_indices[order], padding).reshape(num_steps, batch_size)
+    valid = _padded(np.ones(len(order), bool), padding).reshape(num_steps, batch_size)
+    mix, partners = mixing(
+        run.row,
+        seed=run.key_seed,
+        epoch=epoch,
+        num_examples=len(order),
+        batch_size=batch_size,
+    )
+    return indices, valid, partners, mix
+
+
+def _padded(array: np.ndarray, padding: int) -> np.ndarray:
+    return np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)])

@@ -1,0 +1,82 @@
+"""The convolutional network of the experiments, as a Flax module."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from cwjax.training.layers import conv_relu, conv_relu_pool, dropout
+
+MIN_SIDE = 18  # 18 -> 16 -> 8 -> 6 -> 3 -> 1: the last convolution still has one position
+DROPOUT_RATE = 0.5
+NUM_FEATURES = 128
+
+
+def _glorot_uniform(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
+    """`nnx.initializers.glorot_uniform`, drawn flat: the same bits, and it compiles in less time."""
+    *window, fan_in, fan_out = shape
+    limit = math.sqrt(6 / (math.prod(window) * (fan_in + fan_out)))
+    return jax.random.uniform(key, (math.prod(shape),), dtype, -limit, limit).reshape(shape)
+
+
+class CNN(nnx.Module):
+    """Three 3x3 convolutions, two of them max-pooled, and two dense layers, with dropout 1/2.
+
+    NNX rather than Linen: the module holds its parameters as plain attributes, so one object is
+    model, layer list and (through `nnx.split`) the pytree that the compiled training step carries.
+
+    Args:
+        image_shape: height, width and channels of an image.
+        num_classes: number of logits.
+        rngs: the stream `params` draws the Glorot-uniform kernels; biases start at zero.
+
+    Raises:
+        ValueError: if the image is smaller than 18 x 18 or a size is not positive.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, rngs: nnx.Rngs):
+        height, width, channels = image_shape
+        if min(height, width) < MIN_SIDE or channels < 1:
+            raise ValueError(
+                f"image_shape {image_shape}: the CNN needs images of at least "
+                f"{MIN_SIDE} x {MIN_SIDE} x 1 (height x width x channels)"
+            )
+        if num_classes < 2:
+            raise ValueError(f"num_classes {num_classes}: the CNN needs at least 2")
+        init = {"kernel_init": _glorot_uniform, "rngs": rngs}
+        window = {"kernel_size": (3, 3), "padding": "VALID"}
+        rows, cols = (((side - 2) // 2 - 2) // 2 - 2 for side in (height, width))
+        self.conv1 = nnx.Conv(channels, 32, **window, **init)
+        self.conv2 = nnx.Conv(32, 64, **window, **init)
+        self.conv3 = nnx.Conv(64, 64, **window, **init)
+        self.dense = nnx.Linear(rows * cols * 64, NUM_FEATURES, **init)
+        self.head = nnx.Linear(NUM_FEATURES, num_classes, **init)
+
+    def features(self, images: Array, *, dropout_key: Array | None = None) -> Array:
+        """The 128 inputs of the head: `[batch, height, width, channels] -> [batch, 128]`.
+
+        Args:
+            images: float32, the pixels divided by 255.
+            dropout_key: key of the three dropout masks; without it dropout is off.
+        """
+        keys = [None] * 3 if dropout_key is None else list(jax.random.split(dropout_key, 3))
+        x = images.transpose(1, 2, 0, 3)
+        x = _dropout(conv_relu_pool(x, *_params(self.conv1)), keys[0])
+        x = _dropout(conv_relu_pool(x, *_params(self.conv2)), keys[1])
+        x = conv_relu(x, *_params(self.conv3))
+        x = x.transpose(2, 0, 1, 3).reshape(len(images), -1)
+        return _dropout(nnx.relu(self.dense(x)), keys[2])
+
+    def __call__(self, images: Array, *, dropout_key: Array | None = None) -> Array:
+        """Logits `[batch, num_classes]`; arguments as for `features`."""
+        return self.head(self.features(images, dropout_key=dropout_key))
+
+
+def _params(layer: nnx.Conv) -> tuple[Array, Array]:
+    return layer.kernel.value, layer.bias.value
+
+
+def _dropout(x: Array, key: Array | None) -> Array:
+    return x if key is None else dropout(x, key, DROPOUT_RATE)

@@ -1,0 +1,80 @@
+"""Sets JAX up before its backend starts: platform, host devices, threads, compile cache.
+
+The only place that touches XLA flags. All of it must happen before the first array exists, because
+a backend that has started ignores later changes without a word.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import jax
+
+from cwjax.config import ConfigError, RuntimeConfig
+from cwjax.data.cache import cache_directory
+
+
+_MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}
+
+
+def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, str]:
+    """Prepares JAX for `runtime`; call it once, before any other use of JAX.
+
+    Args:
+        runtime: how to use the machine.
+        precision: of matrix products: float32, tf32 or bf16.
+
+    Returns:
+        `platform` and `device_kind` of the devices in use.
+
+    Raises:
+        ConfigError: the asked platform is not there, or it does not have the asked precision.
+    """
+    if runtime.platform != "auto":
+        # JAX's own name covers NVIDIA and AMD; `gpu` alone is refused by older versions.
+        jax.config.update("jax_platforms", {"gpu": "cuda,rocm"}.get(runtime.platform, runtime.platform))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_devices = min(cores, runtime.max_parallel_runs or cores)
+    jax.config.update("jax_num_cpu_devices", num_devices)
+    # One run a device and one thread a run: faster than sharing the cores within a run, and sums
+    # are always taken in the same order, so that a run's bits do not depend on its neighbours.
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_multi_thread_eigen" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    if runtime.compile_cache:
+        _use_compile_cache(cache_directory() / "compiled")
+    try:
+        device = jax.local_devices()[0]
+    except RuntimeError as error:
+        raise ConfigError(
+            f"--platform {runtime.platform}: JAX finds no such device here ({_first_line(error)}); "
+            "give --platform auto or install the extra for it, e.g. pip install -e '.[cuda]'"
+        ) from error
+    if device.platform == "cpu" and precision != "float32":
+        raise ConfigError(
+            f"--precision {precision} is for accelerators: on CPU leave it at float32"
+        )
+    jax.config.update("jax_default_matmul_precision", _MATMUL_PRECISION[precision])
+    return {"platform": device.platform, "device_kind": device.device_kind}
+
+
+def _use_compile_cache(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        writable = os.access(directory, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        warnings.warn(
+            f"compile cache {directory} cannot be written; programs are compiled anew", stacklevel=2
+        )
+        return
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

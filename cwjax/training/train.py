@@ -1,0 +1,225 @@
+"""Training one run: pure functions from state to state, for the engine to compile and to spread over devices.
+
+A run is data, not code: its arm is a row of arrays (`ArmRow`), its seed a key, its examples
+indices into one shared array. All arms and seeds therefore share the four programs made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from cwjax.config import TrainConfig
+from cwjax.methods import losses
+from cwjax.methods.arm_row import SECOND_STAGE_CRT, SECOND_STAGE_LWS, ArmRow
+from cwjax.randomness import Purpose
+
+
+class Model(Protocol):
+    """What the engine asks of a Flax module: features, and a linear head on top of them."""
+
+    head: nnx.Linear
+
+    def features(self, images: jax.Array, *, dropout_key: jax.Array | None = None) -> jax.Array:
+        """Images float32 `[batch, height, width, channels]` in [0, 1] to `[batch, width]`."""
+
+
+ModelFactory = Callable[[nnx.Rngs], Model]
+
+
+class Examples(NamedTuple):
+    """The data set on the device, shared by all runs: the training file, then the test file."""
+
+    images: jax.Array  # uint8 [num_examples, height, width, channels]
+    labels: jax.Array  # int32 [num_examples]
+
+
+class Block(NamedTuple):
+    """The batches of up to `max_steps` steps of one epoch, as indices into `Examples`."""
+
+    indices: np.ndarray  # int32 [max_steps, batch_size]
+    valid: np.ndarray  # bool [max_steps, batch_size]; False pads an epoch's last, smaller batch
+    partners: np.ndarray  # int32 [max_steps, batch_size]: the slot each example is mixed with
+    mix: np.ndarray  # float32 [max_steps]: share of the example itself; 1 mixes nothing
+    num_steps: np.ndarray  # int32 []: steps of this block that are real
+    epoch: np.ndarray  # int32 []
+
+
+class RunState(NamedTuple):
+    """All that changes while a run is trained."""
+
+    params: nnx.State
+    class_scale: jax.Array  # float32 [num_classes]; ones, unless a second stage learns them
+    opt_state: optax.OptState
+    key: jax.Array  # uint32 [2]: the run's threefry key data
+    step: jax.Array  # int32 []
+    loss_sum: jax.Array  # float32 []: sum of the training loss over this epoch's examples
+
+
+class Programs(NamedTuple):
+    """The pure functions of a run; the engine compiles and, on accelerators, vmaps them."""
+
+    initial_state: Callable[[jax.Array, ArmRow], RunState]
+    train_block: Callable[[RunState, ArmRow, Examples, Block], RunState]
+    start_second_stage: Callable[[RunState, ArmRow], RunState]
+    evaluate: Callable[[RunState, ArmRow, Examples, np.ndarray], jax.Array]
+
+
+def optimizer(learning_rate: float) -> optax.GradientTransformation:
+    """Keras 3's RMSprop: decay 0.9, epsilon 1e-7 inside the square root, no momentum."""
+    return optax.rmsprop(learning_rate, decay=0.9, eps=1e-7, eps_in_sqrt=True)
+
+
+def purpose_key(key_data: jax.Array, purpose: Purpose) -> jax.Array:
+    """The threefry key of one purpose of a run, from the run's key data `[2]` uint32."""
+    # rbg keys are faster on accelerators, but under vmap a seed's stream depends on the others.
+    return jax.random.fold_in(jax.random.wrap_key_data(key_data, impl="threefry2x32"), purpose)
+
+
+def split_model(make_model: ModelFactory, key: jax.Array) -> tuple[nnx.GraphDef, nnx.State]:
+    """A fresh model as its static structure and its parameters.
+
+    Raises:
+        ValueError: the module holds variables other than `nnx.Param`, which would not be trained.
+    """
+    graph, params, others = nnx.split(make_model(nnx.Rngs(params=key)), nnx.Param, ...)
+    if jax.tree.leaves(others):
+        raise ValueError("the model holds variables other than nnx.Param; cwjax trains only those")
+    return graph, params
+
+
+def make_programs(make_model: ModelFactory, config: TrainConfig, num_classes: int) -> Programs:
+    """The four programs of a run.
+
+    Args:
+        make_model: builds the Flax module from `nnx.Rngs`.
+        config: batch size, learning rate and reduction are compiled in.
+        num_classes: columns of the logits.
+    """
+    tx = optimizer(config.learning_rate)
+    # The structure is the same for every key, so one abstract evaluation finds it.
+    graph = nnx.graphdef(nnx.eval_shape(lambda: make_model(nnx.Rngs(params=jax.random.key(0)))))
+
+    def logits_of(
+        params: nnx.State, class_scale: jax.Array, row: ArmRow, images: jax.Array,
+        dropout_key: jax.Array | None,
+    ) -> jax.Array:
+        model = nnx.merge(graph, params)
+        features = model.features(images, dropout_key=dropout_key)
+        return class_scale * losses.head_logits(features, model.head.kernel[...], model.head.bias[...], row)
+
+    def initial_state(key_data: jax.Array, row: ArmRow) -> RunState:
+        """`key_data` uint32 `[2]`; the row only gives the shape of its run axis."""
+        _, params = split_model(make_model, purpose_key(key_data, Purpose.INIT))
+        class_scale = jnp.ones(num_classes, jnp.float32)
+        return RunState(
+            params=params,
+            class_scale=class_scale,
+            opt_state=tx.init((params, class_scale)),
+            key=key_data,
+            step=jnp.int32(0),
+            loss_sum=jnp.float32(0),
+        )
+
+    def train_step(
+        state: RunState, row: ArmRow, examples: Examples, block: Block, position: jax.Array
+    ) -> RunState:
+        indices, valid = block.indices[position], block.valid[position]
+        labels = examples.labels[indices]
+        images = to_float(examples.images[indices])
+        partners, mix = block.partners[position], block.mix[position]
+        images = mix * images + (1 - mix) * images[partners]
+        dropout_key = jax.random.fold_in(purpose_key(state.key, Purpose.DROPOUT), state.step)
+
+        def batch_loss(trained: tuple[nnx.State, jax.Array]) -> jax.Array:
+            logits = logits_of(*trained, row, images, dropout_key)
+            mixing = {
+                "class_weights": losses.class_weights_at(row, block.epoch),
+                "mixed_labels": labels[partners],
+                "mix": mix,
+            }
+            return losses.reduce_loss(
+                losses.per_example_loss(logits, labels, row, **mixing),
+                losses.example_weights(labels, row, **mixing),
+                valid,
+                config.reduction,
+            )
+
+        trained = (state.params, state.class_scale)
+        loss, grads = jax.value_and_grad(batch_loss)(trained)
+        updates, opt_state = tx.update(grads, state.opt_state, trained)
+        updates = mask_updates(updates, row, block.epoch)
+        params, class_scale = optax.apply_updates(trained, updates)
+        return RunState(
+            params=params,
+            class_scale=class_scale,
+            opt_state=opt_state,
+            key=state.key,
+            step=state.step + 1,
+            loss_sum=state.loss_sum + loss * valid.sum(),
+        )
+
+    def train_block(state: RunState, row: ArmRow, examples: Examples, block: Block) -> RunState:
+        """`block.num_steps` steps. A traced bound: every length of epoch is the same program."""
+        return jax.lax.fori_loop(
+            0,
+            block.num_steps,
+            lambda position, state: train_step(state, row, examples, block, position),
+            state,
+        )
+
+    def start_second_stage(state: RunState, row: ArmRow) -> RunState:
+        """cRT draws a new head; both second stages start with an optimiser that remembers nothing."""
+        _, fresh = split_model(make_model, purpose_key(state.key, Purpose.HEAD_INIT))
+        new_head = row.second_stage_head == SECOND_STAGE_CRT
+        params = jax.tree.map_with_path(
+            lambda path, old, new: jnp.where(new_head & is_head(path), new, old),
+            state.params,
+            fresh,
+        )
+        return state._replace(params=params, opt_state=tx.init((params, state.class_scale)))
+
+    def evaluate(
+        state: RunState, row: ArmRow, examples: Examples, indices: np.ndarray
+    ) -> jax.Array:
+        """Test logits `[len(indices), num_classes]`: no dropout, no training-time adjustment."""
+        images = to_float(examples.images[indices])
+        return losses.evaluation_logits(logits_of(state.params, state.class_scale, row, images, None), row)
+
+    return Programs(initial_state, train_block, start_second_stage, evaluate)
+
+
+def to_float(images: jax.Array) -> jax.Array:
+    """uint8 pixels to float32 in [0, 1], on the device: four times less to move and to keep."""
+    return images.astype(jnp.float32) / 255
+
+
+def is_head(path: tuple[Any, ...]) -> bool:
+    """Whether a parameter's path in the model's state belongs to its head."""
+    return getattr(path[0], "key", None) == "head"
+
+
+def mask_updates(
+    updates: tuple[nnx.State, jax.Array], row: ArmRow, epoch: jax.Array
+) -> tuple[nnx.State, jax.Array]:
+    """Zeroes the updates of what the arm does not train in this epoch.
+
+    First stage: everything but the class scale. Second stage: cRT trains the head alone, LWS the class scale alone.
+    """
+    param_updates, scale_update = updates
+    second_stage = epoch >= row.second_stage_from
+    train_head = ~second_stage | (row.second_stage_head == SECOND_STAGE_CRT)
+    train_scale = second_stage & (row.second_stage_head == SECOND_STAGE_LWS)
+    param_updates = jax.tree.map_with_path(
+        lambda path, update: jnp.where(
+            train_head if is_head(path) else ~second_stage, update, jnp.zeros_like(update)
+        ),
+        param_updates,
+    )
+    return param_updates, jnp.where(train_scale, scale_update, jnp.zeros_like(scale_update))

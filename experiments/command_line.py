@@ -1,0 +1,63 @@
+"""What the scripts share: flags into dataclasses, and every mistake as one line with exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import tyro
+
+from cwjax.config import ConfigError
+
+Flags = TypeVar("Flags")
+
+
+def parse(flags: type[Flags], description: str | None) -> Flags:
+    """Reads the command line into a dataclass of flags; a mistake ends the program."""
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            return tyro.cli(
+                flags,
+                description=description,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as stop:
+        if stop.code:
+            fail(_one_line(messages.getvalue()))
+        raise
+
+
+def _one_line(boxed: str) -> str:
+    """The message inside the box that tyro draws, without the frame and the help below it."""
+    lines = [line.strip("│ ") for line in boxed.splitlines()[1:]]
+    message = []
+    for line in lines:
+        if re.match(r"^[─╰╯]+", line):
+            break
+        message.append(line)
+    return re.sub(r"^Error parsing [a-z]+: ", "", " ".join(message)) + " (--help lists the flags)"
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the program with one line on standard error and exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def run_main(main: Callable[[], Any]) -> NoReturn:
+    """Runs a script; what the user can mend is one line, never a traceback."""
+    warnings.showwarning = _show_warning
+    try:
+        raise SystemExit(main())
+    except ConfigError as error:
+        fail(str(error))
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,60 @@
+"""Trains several arms on the same seeds and says which differences are more than luck.
+
+python -m experiments.compare
+python -m experiments.compare --arms uniform balanced logit_adjusted:tau=0.5,1 --num-seeds 12
+python -m experiments.compare --dataset mnist --imbalance none --protocol notebook
+
+The first trains uniform and balanced class weights on long-tailed digits over ten seeds, in about two
+minutes on two CPU cores. The same command with the same --out continues where it stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cwjax.config import ExperimentConfig, RuntimeConfig
+from experiments import command_line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Flags of `compare`: the experiment, the machine, and where the results go."""
+
+    experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    out: Path | None = None
+    """Directory of the results, new or to be continued [default: results/<name of the settings>]."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    list_arms: bool = False
+    """Print every scheme with its formula, settings and paper, and stop."""
+
+
+def main() -> int:
+    """The script; returns its exit code."""
+    flags = command_line.parse(Flags, __doc__)
+    from experiments import display  # rich is not needed to say that a flag is wrong
+
+    if flags.list_arms:
+        display.print_arms()
+        return 0
+
+    from cwjax.experiment import run_plan
+    from cwjax.plan import make_plan
+    from cwjax.results.store import check_directory
+
+    directory = flags.out or Path("results") / flags.experiment.directory_name()
+    check_directory(directory)
+    plan = make_plan(flags.experiment)
+    if not flags.quiet:
+        display.print_plan(plan, directory)
+    comparison = display.follow(run_plan(plan, directory, flags.runtime), plan, flags.quiet)
+    if not flags.quiet:
+        display.print_comparison(comparison)
+        print(f"files: {directory}")
+    return 0 if comparison["num_ok_runs"] else 1
+
+
+if __name__ == "__main__":
+    command_line.run_main(main)

@@ -1,0 +1,157 @@
+"""What the scripts show on a terminal: the plan, a progress bar, the result."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cwjax.analysis.metrics import METRICS
+from cwjax.analysis.power import seeds_floor
+from cwjax.events import EpochFinished, Event, Finished, Planned, RunStored, StepsFinished
+from cwjax.methods.arms import list_arms
+from cwjax.plan import Plan
+from cwjax.results.summary import arm_rows, comparison_rows
+
+LINE_SECONDS = 10
+"""Without a terminal, a line of progress at most this often."""
+
+
+def print_arms() -> None:
+    """Every scheme with its formula, settings and source."""
+    table = Table(title="Arms: name:setting=value, several values make several arms")
+    for column in ("name", "formula", "settings and defaults", "source"):
+        table.add_column(column, overflow="fold")
+    for arm in list_arms():
+        table.add_row(*arm)
+    Console().print(table)
+
+
+def print_plan(plan: Plan, directory: Path) -> None:
+    """What is about to be trained, and whether the seeds can be enough."""
+    config = plan.config
+    counts = plan.splits[config.all_seeds[0]].class_counts
+    print(
+        f"{plan.dataset.name}: {counts.sum():,} training examples, {counts.min()} to {counts.max()} "
+        f"a class; {len(plan.dataset.test_labels):,} test examples"
+    )
+    print(f"arms: {', '.join(plan.arm_names)}; {len(config.all_seeds)} seeds; results: {directory}")
+    num_comparisons = len(config.arms) - 1 - len(plan.equal_arms)
+    if num_comparisons > 0:
+        floor = seeds_floor(num_comparisons, config.analysis.confidence)
+        if len(config.all_seeds) < floor:
+            print(
+                f"note: {len(config.all_seeds)} seeds cannot give a verdict for "
+                f"{num_comparisons} comparison(s), whatever comes out: give at least {floor}"
+            )
+
+
+def follow(events: Iterator[Event], plan: Plan, quiet: bool) -> dict[str, Any]:
+    """Shows progress until the experiment is finished; returns the comparison."""
+    tracker = _Tracker(plan)
+    if quiet or not sys.stderr.isatty():
+        return _follow_lines(events, tracker, quiet)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task: TaskID | None = None
+        for event in events:
+            tracker.update(event)
+            if isinstance(event, Planned):
+                task = progress.add_task("training", total=event.num_examples or 1, status="")
+            elif task is not None:
+                progress.update(task, completed=tracker.num_examples, status=tracker.status())
+            if isinstance(event, Finished):
+                return event.comparison
+    raise AssertionError("an experiment ends with a Finished event")
+
+
+def _follow_lines(events: Iterator[Event], tracker: _Tracker, quiet: bool) -> dict[str, Any]:
+    last_line = time.monotonic()
+    for event in events:
+        tracker.update(event)
+        if not quiet and time.monotonic() - last_line > LINE_SECONDS:
+            last_line = time.monotonic()
+            print(tracker.status(), file=sys.stderr, flush=True)
+        if isinstance(event, Finished):
+            return event.comparison
+    raise AssertionError("an experiment ends with a Finished event")
+
+
+class _Tracker:
+    """Counts events; knows examples a second and the running mean difference of each arm."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._baseline = plan.config.baseline
+        self._metric = METRICS[plan.config.analysis.metric]
+        self._scores: dict[str, dict[int, float]] = {}
+        self._planned: Planned | None = None
+        self._started = time.monotonic()
+        self._num_runs = self._num_epochs = 0
+        self.num_examples = 0
+
+    def update(self, event: Event) -> None:
+        """Takes one event into account."""
+        match event:
+            case Planned():
+                self._planned, self._started = event, time.monotonic()
+            case StepsFinished(num_examples=num_examples):
+                self.num_examples += num_examples
+            case EpochFinished():
+                self._num_epochs += 1
+            case RunStored(record=record):
+                self._num_runs += 1
+                score = record.scores[self._metric.name]
+                self._scores.setdefault(record.arm, {})[record.seed] = score
+
+    def status(self) -> str:
+        """One line: runs, epochs, speed, mean differences so far."""
+        if self._planned is None:
+            return "preparing"
+        planned = self._planned
+        rate = self.num_examples / max(time.monotonic() - self._started, 1e-9)
+        parts = [
+            f"{self._num_runs} runs stored",
+            f"epoch {self._num_epochs}/{planned.num_epochs}",
+            f"{rate:,.0f} examples/s",
+        ]
+        if 0 < self.num_examples < planned.num_examples:
+            parts.append(f"{(planned.num_examples - self.num_examples) / rate:,.0f} s left")
+        return ", ".join([*parts, *self._differences()])
+
+    def _differences(self) -> Iterator[str]:
+        baseline = self._scores.get(self._baseline, {})
+        for arm, scores in self._scores.items():
+            seeds = scores.keys() & baseline.keys()
+            if arm != self._baseline and seeds:
+                difference = float(np.mean([scores[seed] - baseline[seed] for seed in seeds]))
+                yield f"{arm} {self._metric.format_signed(difference)} (n={len(seeds)})"
+
+
+def print_comparison(comparison: dict[str, Any]) -> None:
+    """The tables of scores and differences, and each verdict in a sentence."""
+    console = Console()
+    for title, rows in (
+        ("mean ± standard deviation over seeds", arm_rows(comparison)),
+        ("difference from the baseline, paired by seed", comparison_rows(comparison)),
+    ):
+        table = Table(title=title)
+        for column in rows[0]:
+            table.add_column(column, justify="left" if column == "arm" else "right")
+        for row in rows:
+            table.add_row(*row.values())
+        console.print(table)
+    for entry in comparison["comparisons"]:
+        console.print(entry["verdict"]["words"], soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,212 @@
+"""The grammar of arms: what it means, what it is called, and every way in which it is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cwjax.config import ConfigError
+from cwjax.methods.arm_row import ArmRow, replace, rows_equal, uniform_row
+from cwjax.methods.arms import arm_row, list_arms, parse_arm, parse_arms, total_epochs
+from cwjax.methods.registry import SCHEMES, ArmContext, AtLeastZero, scheme
+
+COUNTS = np.array([400, 100, 4])
+CONTEXT = ArmContext(COUNTS, COUNTS, ("cat", "dog", "eel"), num_epochs=10)
+
+
+def names(*specs: str) -> list[str]:
+    return [str(arm) for arm in parse_arms(specs)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "canonical"),
+    [
+        ("focal", "focal"),
+        ("focal:gamma=2", "focal"),
+        ("focal:gamma=2.0:weights=uniform:drw=0", "focal"),
+        ("focal:gamma=01.50", "focal:gamma=1.5"),
+        ("focal:gamma=-0.0", "focal:gamma=0"),
+        ("focal:drw=.25:weights=balanced", "focal:weights=balanced:drw=0.25"),
+        ("effective_number:beta=0.99990", "effective_number:beta=0.9999"),
+        ("effective_number:beta=0.99999999", "effective_number:beta=0.99999999"),
+        ("inverse_power:gamma=1e-7", "inverse_power:gamma=1e-07"),
+        ("ldam:weights=effective_number(0.9999)", "ldam"),
+        ("ldam:weights=effective_number(0.999)", "ldam:weights=effective_number"),
+        ("ldam:weights=effective_number(0.5)", "ldam:weights=effective_number(0.5)"),
+        ("ldam:weights=uniform:drw=0", "ldam:weights=uniform"),
+        ("tau_norm:tau=1", "tau_norm:tau=1"),
+        ("posthoc_logit_adjusted", "posthoc_logit_adjusted"),
+    ],
+)
+def test_names_leave_out_defaults_and_can_be_read_again(spec: str, canonical: str) -> None:
+    arm = parse_arm(spec)
+    assert str(arm) == canonical
+    assert parse_arm(canonical) == arm
+
+
+@given(st.floats(0, 1e30), st.floats(0, 1, exclude_max=True))
+def test_every_number_survives_the_name(gamma: float, drw: float) -> None:
+    arm = parse_arm(f"focal:gamma={gamma}:weights=effective_number({drw}):drw={drw}")
+    assert parse_arm(str(arm)) == arm
+
+
+def test_several_values_make_several_arms() -> None:
+    assert names("logit_adjusted:tau=0.5,1,2") == [
+        "logit_adjusted:tau=0.5",
+        "logit_adjusted",
+        "logit_adjusted:tau=2",
+    ]
+    assert names("focal:gamma=1,3:weights=balanced,effective_number(0.9)") == [
+        "focal:gamma=1:weights=balanced",
+        "focal:gamma=1:weights=effective_number(0.9)",
+        "focal:gamma=3:weights=balanced",
+        "focal:gamma=3:weights=effective_number(0.9)",
+    ]
+
+
+def test_all_is_the_whole_table_but_custom() -> None:
+    assert names("all") == [row.name for row in list_arms() if row.name != "custom"]
+
+
+@pytest.mark.parametrize(
+    ("specs", "message"),
+    [
+        (["balaced"], r"no scheme 'balaced' \(did you mean 'balanced'\?\); choose one of uniform,"),
+        ([""], "no scheme ''; choose one of uniform, balanced"),
+        (["all:drw=1"], "no scheme 'all'"),
+        (["Balanced"], "no scheme 'Balanced'"),
+        (["focal:gama=1"], r"no setting 'gama' \(did you mean 'gamma'\?\); .* gamma, weights, drw"),
+        (["uniform:drw=0.8"], "uniform has no setting 'drw'; it has no settings"),
+        (["focal:drw=0.5"], "weights=uniform has none"),
+        (["ldam:weights=uniform:drw=0.8"], "weights=uniform has none"),
+        (["focal:gamma"], "'gamma' is not key=value"),
+        (["focal:gamma="], "'gamma=' is not key=value"),
+        (["focal:"], "'' is not key=value"),
+        (["focal:gamma=1,"], "gamma='': not a number"),
+        (["focal:gamma=two"], r"gamma='two': not a number; give one in \[0, inf\)"),
+        (["focal:gamma=-1"], r"gamma='-1': out of range; give a number in \[0, inf\)"),
+        (["focal:gamma=nan"], "gamma='nan': out of range"),
+        (["focal:gamma=inf"], "gamma='inf': out of range"),
+        (["effective_number:beta=1"], r"beta='1': out of range; give a number in \[0, 1\)"),
+        (["ldam:s=0"], r"s='0': out of range; give a number in \(0, inf\)"),
+        (["remix:kappa=0.5"], r"kappa='0.5': out of range; give a number in \[1, inf\)"),
+        (["remix:tau=1.1"], r"give a number in \[0, 1\]"),
+        (["focal:gamma=1:gamma=2"], "gamma= is given twice; write its values as gamma=a,b"),
+        (["focal:weights=ldam"], "no scheme 'ldam'; choose one of uniform, balanced, inv"),
+        (["focal:weights=balanced(1)"], r"balanced takes 0 value\(s\) in parentheses"),
+        (["focal:weights=balanced("], r"write it as name or name\(value\)"),
+        (["focal:weights=effective_number(2)"], "beta='2': out of range"),
+        (["focal", "focal:gamma=2"], "arm 'focal' is given twice, by focal and focal:gamma=2"),
+        (["all", "crt:epochs=0.2"], "arm 'crt' is given twice, by all and crt:epochs=0.2"),
+        (["logit_adjusted:tau=1,1.0"], "arm 'logit_adjusted' is given twice"),
+        ([], "no arms: give at least one"),
+    ],
+)
+def test_mistakes_are_refused_in_one_line(specs: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_arms(specs)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_an_arm_or_a_config_error_of_one_line(text: str) -> None:
+    for spec in (text, f"focal:{text}", f"focal:gamma={text}", f"focal:weights={text}"):
+        try:
+            assert parse_arms([spec])
+        except ConfigError as error:
+            assert len(str(error).splitlines()) == 1
+
+
+def test_parse_arm_takes_one_arm_only() -> None:
+    with pytest.raises(ConfigError, match="stands for 2 arms"):
+        parse_arm("focal:gamma=1,2")
+
+
+def test_a_scheme_is_one_entry() -> None:
+    try:
+
+        @scheme(formula="b_c = shift", source="nobody 2030")
+        def shifted(context: ArmContext, *, shift: AtLeastZero = 3.0) -> ArmRow:
+            return replace(uniform_row(context.num_classes), logit_bias=shift)
+
+        assert arm_row(parse_arm("shifted:shift=4"), CONTEXT).logit_bias.tolist() == [4, 4, 4]
+        assert ("shifted", "b_c = shift", "shift=3", "nobody 2030") in list_arms()
+        assert "shifted" in names("all")
+    finally:
+        SCHEMES.pop("shifted", None)
+
+
+def test_the_list_of_arms_says_what_one_needs_to_know() -> None:
+    rows = {row.name: row for row in list_arms()}
+    assert rows["ldam"].settings == "c=0.5:s=30:drw=0.8:weights=effective_number(0.9999)"
+    assert rows["custom"].settings == "file=:drw=0"
+    assert rows["tau_norm"].settings == "tau="
+    assert rows["focal"].source == "Lin et al. 2017"
+    assert all(row.formula for row in rows.values())
+    assert all(row.source for row in rows.values() if row.name != "uniform")
+
+
+def test_every_arm_refuses_a_class_without_examples() -> None:
+    for counts in ([5, 0, 3], [0, 0, 0]):
+        empty = ArmContext(np.array(counts), COUNTS, ("cat", "dog", "eel"), 10)
+        for arm in parse_arms(["all"]):
+            if arm.kind != "post_hoc":
+                with pytest.raises(ConfigError, match=f"arm '{arm}': no training example of class"):
+                    arm_row(arm, empty)
+    whole_file = ArmContext(COUNTS, np.array([5, 0, 3]), ("cat", "dog", "eel"), 10)
+    with pytest.raises(ConfigError, match="no training example of class 'dog'"):
+        arm_row(parse_arm("balanced"), whole_file)
+
+
+@pytest.mark.parametrize("spec", ["logit_adjusted:tau=1e300", "ldam:s=1e39", "focal:gamma=1e200"])
+def test_settings_that_overflow_are_refused(spec: str) -> None:
+    with pytest.raises(ConfigError, match="not finite in float32; give smaller settings"):
+        arm_row(parse_arm(spec), CONTEXT)
+
+
+@pytest.mark.parametrize("spec", ["inverse_power:gamma=1e300", "vector_scaling:gamma=1e300"])
+def test_settings_that_underflow_stay_finite(spec: str) -> None:
+    assert all(
+        np.isfinite(leaf).all()
+        for leaf in arm_row(parse_arm(spec), CONTEXT)._replace(remix_kappa=0)
+    )
+
+
+def test_post_hoc_arms_have_no_row() -> None:
+    with pytest.raises(ValueError, match="not trained"):
+        arm_row(parse_arm("tau_norm"), CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("spec", "num_epochs", "expected"),
+    [("crt", 10, 12), ("lws:epochs=0.5", 10, 15), ("crt", 1, 2), ("balanced", 10, 10)],
+)
+def test_total_epochs(spec: str, num_epochs: int, expected: int) -> None:
+    assert total_epochs(parse_arm(spec), num_epochs) == expected
+
+
+def test_rows_are_equal_where_every_field_is() -> None:
+    row = uniform_row(3)
+    assert rows_equal(row, uniform_row(3))
+    for field in ArmRow._fields:
+        assert not rows_equal(row, replace(row, **{field: 5}))
+
+
+def test_replace_keeps_types_and_shapes() -> None:
+    row = replace(uniform_row(3), margin=0.5, deferred_from=4, class_weights=[1, 2, 3])
+    assert row.margin.tolist() == [0.5, 0.5, 0.5]
+    assert (row.deferred_from.dtype, row.class_weights.dtype) == (np.int32, np.float32)
+    with pytest.raises(ValueError, match="broadcast"):
+        replace(uniform_row(3), margin=[1, 2])
+    with pytest.raises(AttributeError):
+        replace(uniform_row(3), margins=1)
+
+
+def test_the_grammar_does_not_import_jax() -> None:
+    code = "import sys, cwjax.methods.arms, cwjax.methods.sampling; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
