@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cwjax.analysis.verdict import paired_comparison
+    from cwjax.analysis.comparison import paired_comparison
     from cwjax.config import (
         AnalysisConfig,
         ConfigError,
@@ -47,7 +47,7 @@ _HOMES = {
     "RuntimeConfig": "cwjax.config",
     "TrainConfig": "cwjax.config",
     "load_dataset": "cwjax.data.sources",
-    "paired_comparison": "cwjax.analysis.verdict",
+    "paired_comparison": "cwjax.analysis.comparison",
     "run": "cwjax.experiment",
 }
 

@@ -12,7 +12,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 class ConfigError(ValueError):
@@ -22,6 +22,20 @@ class ConfigError(ValueError):
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
+
+
+def _require_choices(config: Any) -> None:
+    """Every field with a closed list of values has one of them; the command line is not the only caller."""
+    for name, hint in get_type_hints(type(config)).items():
+        choices = [value for part in (hint, *get_args(hint)) for value in _literal_values(part)]
+        value = getattr(config, name)
+        if choices and value is not None:
+            flag = "--" + name.replace("_", "-")
+            _require(value in choices, f"{flag} is {value!r}: choose one of {', '.join(choices)}")
+
+
+def _literal_values(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) is Literal else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +57,7 @@ class DataConfig:
     weights from the whole training file (needs --imbalance none)."""
 
     def __post_init__(self) -> None:
+        _require_choices(self)
         _require(
             math.isfinite(self.imbalance_factor) and self.imbalance_factor >= 1,
             f"--imbalance-factor is {self.imbalance_factor}: give a finite number of at least 1",
@@ -79,6 +94,7 @@ class TrainConfig:
     """Of matrix products on accelerators; parameters and sums stay float32. CPU: float32 only."""
 
     def __post_init__(self) -> None:
+        _require_choices(self)
         _require(
             self.num_epochs >= 1, f"--num-epochs is {self.num_epochs}: give an integer of at least 1"
         )
@@ -108,6 +124,7 @@ class AnalysisConfig:
     def __post_init__(self) -> None:
         from cwjax.analysis.metrics import METRICS  # metrics need NumPy, --help does not
 
+        _require_choices(self)
         _require(
             self.metric in METRICS,
             f"--metric is {self.metric!r}: choose one of {', '.join(METRICS)}",
@@ -175,7 +192,10 @@ class ExperimentConfig:
             "analysis": dataclasses.asdict(self.analysis),
             "baseline": self.baseline,
         }
-        del settings["data"]["data_dir"]  # the fingerprint tells data sets apart, not their place
+        # The fingerprint tells data sets apart, not their place.
+        del settings["data"]["data_dir"]
+        kind, colon, place = self.data.dataset.partition(":")
+        settings["data"]["dataset"] = kind + colon + Path(place).name
         return settings
 
     def directory_name(self) -> str:
@@ -204,6 +224,7 @@ class RuntimeConfig:
     change is recorded."""
 
     def __post_init__(self) -> None:
+        _require_choices(self)
         _require(
             self.max_parallel_runs is None or self.max_parallel_runs >= 1,
             f"--max-parallel-runs is {self.max_parallel_runs}: give an integer of at least 1",

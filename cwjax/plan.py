@@ -98,10 +98,10 @@ class Plan:
     @cached_property
     def twins(self) -> dict[tuple[str, int], str]:
         """For every trained (arm, seed) the first arm of an equal row: only that one is trained."""
-        first: dict[tuple[object, ...], str] = {}
+        first: dict[tuple[object, ...], str] = {}  # by the row's bytes; + 0 makes -0.0 0.0
         return {
             (run.arm, run.seed): first.setdefault(
-                (run.key_seed, run.num_epochs, *(leaf.tobytes() for leaf in run.row)), run.arm
+                (run.key_seed, run.num_epochs, *((leaf + 0).tobytes() for leaf in run.row)), run.arm
             )
             for run in self.runs
         }

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from cwjax.analysis.intervals import FloatArray, finite_array, t_interval
 from cwjax.analysis.metrics import score
 
-NUM_RESAMPLES = 400
-"""Of the two-way bootstrap: the standard error it gives is itself uncertain by 3.5%."""
+NUM_RESAMPLES = 200
+"""Of the two-way bootstrap: the standard error it gives is itself uncertain by 5%."""
 
 IntegerArray = NDArray[np.integer[Any]]
 

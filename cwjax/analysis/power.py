@@ -19,8 +19,8 @@ POWER = 0.8
 MAX_DRAWS = 10_000
 """Simulated comparisons behind `verdict_power`: a standard error below 0.5 percentage points."""
 
-MAX_SUMS = 2**26
-"""Draws times flips of a simulation (half a second); a huge family has to do with fewer draws."""
+MAX_SUMS = 2**25
+"""Draws times flips of a simulation (under half a second): a huge family gets fewer draws."""
 
 
 def seeds_floor(num_comparisons: int, confidence: float = 0.95) -> int:

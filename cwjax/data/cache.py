@@ -84,7 +84,7 @@ def _stamp(files: Iterable[Path]) -> str:
 def _read(entry: Path, stamp: str) -> Dataset | None:
     if not entry.exists():
         return None
-    with np.load(entry, allow_pickle=False) as arrays:
+    with entry.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         if arrays["stamp"].item() != stamp:
             return None
         return Dataset(

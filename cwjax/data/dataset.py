@@ -21,6 +21,11 @@ class DataError(ValueError):
     """Data that cannot be used; the message is one line naming the file or field, and the mend."""
 
 
+def one_line(error: Exception) -> str:
+    """Name an error of another library within a message of one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A labelled image data set with its training and test split, checked when it is made.

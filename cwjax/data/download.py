@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import queue
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,6 +107,9 @@ def _open(url: str) -> http.client.HTTPResponse:
     def attempt() -> None:
         try:
             outcome.put(urllib.request.urlopen(url, timeout=READ_SECONDS))
+        except urllib.error.HTTPError as error:
+            error.close()  # it holds the connection
+            outcome.put(error)
         except Exception as error:
             outcome.put(error)
 

@@ -43,8 +43,8 @@ def idx_files(directory: Path) -> dict[str, Path]:
     return files
 
 
-def read_idx_dataset(directory: Path, class_names: tuple[str, ...] | None = None) -> Dataset:
-    """Read a directory of IDX files; without class_names the classes are named by their number.
+def read_idx_dataset(directory: Path) -> Dataset:
+    """Read a directory of IDX files; it gives the data set its name, the labels name the classes.
 
     Raises:
         DataError: a file is missing, damaged or of another format, or the data is unusable.
@@ -57,7 +57,7 @@ def read_idx_dataset(directory: Path, class_names: tuple[str, ...] | None = None
         train_labels=train_labels,
         test_images=read_idx(files["test_images"], _IMAGES)[..., None],
         test_labels=read_idx(files["test_labels"], _LABELS).astype(np.int32),
-        class_names=class_names or numbered_classes(train_labels),
+        class_names=numbered_classes(train_labels),
     )
 
 
@@ -116,7 +116,7 @@ def read_up_to(size: int, stream: io.BufferedIOBase) -> bytes:
     content = bytearray()
     while len(content) < size:
         try:
-            chunk = stream.read(min(_CHUNK, size - len(content)))
+            chunk = stream.read1(min(_CHUNK, size - len(content)))
         except EOFError:  # gzip's word for a file that was cut short
             break
         if not chunk:

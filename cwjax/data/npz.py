@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cwjax.data.dataset import DataError, Dataset, check_labels, numbered_classes
+from cwjax.data.dataset import DataError, Dataset, check_labels, numbered_classes, one_line
 from cwjax.data.split import stratified_cut
 
 _OWN_NAMES = ("images", "labels", "test_images", "test_labels")
@@ -37,35 +36,19 @@ def read_npz_dataset(file: Path) -> Dataset:
             or the data is unusable; with the array and the place.
     """
     arrays = _read_arrays(file)
-    names = _KERAS_NAMES if "x_train" in arrays else _OWN_NAMES
-    class_names = (
-        _class_names(f"{file}: class_names", arrays["class_names"])
-        if "class_names" in arrays
-        else numbered_classes(arrays[names[1]])
-    )
-
-    def examples(images: str, labels: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
-        return (
-            images_to_uint8(f"{file}: {images}", arrays[images]),
-            labels_to_int32(f"{file}: {labels}", arrays[labels], len(class_names)),
-        )
-
-    train_images, train_labels = examples(*names[:2])
-    if names[2] in arrays:
-        test_images, test_labels = examples(*names[2:])
+    images, labels, test_images, test_labels = _array_names(arrays)
+    if "class_names" in arrays:
+        class_names = _class_names(f"{file}: class_names", arrays["class_names"])
     else:
-        if len(train_images) != len(train_labels):
-            raise DataError(
-                f"{file}: {names[0]} has {len(train_images)} images and {names[1]} "
-                f"{len(train_labels)} labels: give one label an image"
-            )
+        class_names = numbered_classes(arrays[labels])
+    train = _examples(file, arrays, images, labels, len(class_names))
+    if test_images in arrays:
+        test = _examples(file, arrays, test_images, test_labels, len(class_names))
+    else:
         rng = np.random.default_rng(_TEST_SEED)
-        train, test = stratified_cut(train_labels, _TEST_FRACTION, rng)
-        test_images, test_labels = train_images[test], train_labels[test]
-        train_images, train_labels = train_images[train], train_labels[train]
-    return Dataset(
-        file.stem, train_images, train_labels, test_images, test_labels, tuple(class_names)
-    )
+        kept, held_out = stratified_cut(train[1], _TEST_FRACTION, rng)
+        train, test = (train[0][kept], train[1][kept]), (train[0][held_out], train[1][held_out])
+    return Dataset(file.stem, *train, *test, class_names)
 
 
 def _read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
@@ -74,21 +57,25 @@ def _read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
     arrays = {}
     name = ""
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             _check_names(file, archive.files)
             for name in archive.files:
                 arrays[name] = archive[name]
     except DataError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # a damaged zip file can raise nearly anything
         raise DataError(
-            f"{file}: {name}: cannot be read ({error}): save plain arrays with np.savez"
+            f"{file}: {name}: cannot be read ({one_line(error)}): save plain arrays with np.savez"
         ) from error
     return arrays
 
 
+def _array_names(found: Container[str]) -> tuple[str, str, str, str]:
+    return _KERAS_NAMES if "x_train" in found else _OWN_NAMES
+
+
 def _check_names(file: Path, found: Sequence[str]) -> None:
-    names = _KERAS_NAMES if "x_train" in found else _OWN_NAMES
+    names = _array_names(found)
     missing = [name for name in names[:2] if name not in found]
     if (names[2] in found) != (names[3] in found):
         missing += [name for name in names[2:] if name not in found]
@@ -97,9 +84,26 @@ def _check_names(file: Path, found: Sequence[str]) -> None:
         raise DataError(
             f"{file}: has the arrays {', '.join(sorted(found))}; missing: "
             f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}; give "
-            f"images, labels [, test_images, test_labels] or x_train, y_train [, x_test, y_test], "
+            "images, labels [, test_images, test_labels] or x_train, y_train [, x_test, y_test], "
             "and [class_names]"
         )
+
+
+def _examples(
+    file: Path,
+    arrays: dict[str, npt.NDArray[Any]],
+    images_name: str,
+    labels_name: str,
+    num_classes: int,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    images = images_to_uint8(f"{file}: {images_name}", arrays[images_name])
+    labels = arrays[labels_name]
+    if labels.shape[:1] != images.shape[:1]:
+        raise DataError(
+            f"{file}: {labels_name} has shape {labels.shape} for {len(images)} {images_name}: "
+            "give one label an image"
+        )
+    return images, labels_to_int32(f"{file}: {labels_name}", labels, num_classes)
 
 
 def _class_names(field: str, names: npt.NDArray[Any]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cwjax.data.dataset import DataError, Dataset
+from cwjax.data.dataset import DataError, Dataset, one_line
 from cwjax.data.idx import read_idx_dataset
 
 if TYPE_CHECKING:
@@ -73,7 +73,10 @@ def _stored_format(directory: Path) -> str:
         info = json.loads(file.read_text(encoding="utf-8"))
         return str(info.get("fileFormat", "tfrecord"))  # the only one before the field existed
     except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{file}: cannot be read ({error}): prepare the data again") from error
+        raise DataError(
+            f"{file}: cannot be read ({one_line(error)}): delete its directory, and the data is "
+            "downloaded again"
+        ) from error
 
 
 def read_prepared(name: str, directory: Path) -> Dataset:
@@ -93,7 +96,8 @@ def read_prepared(name: str, directory: Path) -> Dataset:
         class_names = tuple(builder.info.features["label"].names)
     except Exception as error:  # TFDS, ArrayRecord and Pillow each raise types of their own
         raise DataError(
-            f"{directory}: cannot be read ({_one_line(error)}): prepare the data again"
+            f"{directory}: cannot be read ({one_line(error)}): delete it, and the data is "
+            "downloaded again"
         ) from error
     return Dataset(name, train_images, train_labels, test_images, test_labels, class_names)
 
@@ -125,7 +129,7 @@ def download_and_prepare(name: str, root: Path, home: Home | None = None) -> Pat
 
     with tempfile.TemporaryDirectory() as folder:
         fetch_files(home or HOMES[name], Path(folder))
-        original = read_idx_dataset(Path(folder), class_names=tuple("0123456789"))
+        original = read_idx_dataset(Path(folder))
     import tensorflow_datasets as tfds
 
     builder = _builder_class(name, original)
@@ -136,7 +140,7 @@ def download_and_prepare(name: str, root: Path, home: Home | None = None) -> Pat
             prepared.download_and_prepare()
     except OSError as error:
         raise DataError(
-            f"{root}: cannot be written ({_one_line(error)}): give another --data-dir"
+            f"{root}: cannot be written ({one_line(error)}): give another --data-dir"
         ) from error
     return Path(prepared.data_path)
 
@@ -170,7 +174,3 @@ def _builder_class(name: str, original: Dataset) -> Any:
 
     Builder.name = name
     return Builder
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -164,7 +164,8 @@ def _target_loss(logits: Array, targets: Array, row: ArmRow) -> Array:
 def _focal_factor(nll: Array, gamma: Array) -> Array:
     """`(1 − p)^γ` `[batch]`, p = exp(−nll); exactly 1, without gradient, for γ = 0."""
     error = jnp.maximum(-jnp.expm1(-nll), _SMALLEST_ERROR)
-    # Twice `where`: the power's gradient at γ = 0 would be 0 · ∞ even in the unselected branch.
+    # Twice `where`: γ = 0 never reaches the power, whose gradient in the unselected branch would
+    # otherwise be γ·(1 − p)^(−1) and has to vanish on every backend.
     is_focal = gamma > 0
     return jnp.where(is_focal, error ** jnp.where(is_focal, gamma, 1.0), 1.0)
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from cwjax.analysis.comparison import ArmScores, Comparison, compare_arms
+from cwjax.analysis.comparison import compare_arms
+from cwjax.analysis.family import Comparison, Rules
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.new_test_sets import new_test_set_interval
+from cwjax.analysis.pairing import ArmScores
 from cwjax.plan import NULL_CONTROL, Plan
 from cwjax.results.record import RunRecord
 from cwjax.results.report import markdown_report
@@ -90,16 +92,17 @@ def _comparisons(
         for arm in plan.arm_names
     ]
     analysis = plan.config.analysis
-    return compare_arms(
-        arms,
-        plan.config.baseline,
-        metric,
-        controls=[NULL_CONTROL] if plan.config.null_control else [],
-        same_as=plan.equal_arms,
-        smallest_effect=analysis.smallest_effect if metric == analysis.metric else None,
+    primary = metric == analysis.metric
+    rules = Rules(
+        metric=METRICS[metric],
+        smallest_effect=analysis.smallest_effect if primary else None,
         confidence=analysis.confidence,
         diverged=analysis.diverged,
-        primary=metric == analysis.metric,
+        primary=primary,
+    )
+    controls = [NULL_CONTROL] if plan.config.null_control else []
+    return compare_arms(
+        arms, plan.config.baseline, rules, controls=controls, same_as=plan.equal_arms
     )
 
 

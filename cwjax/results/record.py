@@ -11,8 +11,10 @@ import numpy as np
 from cwjax.analysis.evaluation import Evaluation
 from cwjax.analysis.metrics import METRICS, class_scores, score, scores
 
-HISTORY_METRICS = {"val_loss": "loss", "val_accuracy": "accuracy"} | {
-    "val_balanced_accuracy": "balanced_accuracy"
+HISTORY_METRICS = {
+    "val_loss": "loss",
+    "val_accuracy": "accuracy",
+    "val_balanced_accuracy": "balanced_accuracy",
 }
 """Columns of the history besides `train_loss`, and the metric that each is on validation."""
 
@@ -85,7 +87,11 @@ def trained_record(
         seed=seed,
         status="diverged",
         scores=dict.fromkeys(METRICS, float("nan")),
-        class_scores={},
+        class_scores={
+            **{name: np.full(num_classes, np.nan) for name in ("recall", "precision", "f1")},
+            "n_train": class_counts.astype(np.int64),
+            "n_test": np.bincount(test_labels, minlength=num_classes).astype(np.int64),
+        },
         history={name: np.array([row[name] for row in history]) for name in history[0]},
         confusion_matrix=np.zeros((num_classes, num_classes), np.int64),
         test_logits=test_logits,

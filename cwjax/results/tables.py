@@ -56,6 +56,7 @@ def history_table(records: Iterable[RunRecord]) -> pd.DataFrame:
                 }
             )
             for record in records
+            if record.history
         ],
         ignore_index=True,
     )

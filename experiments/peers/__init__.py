@@ -1,0 +1,44 @@
+"""The notebook's training as users of other libraries write it, for the throughput benchmark.
+
+Every peer trains the same network on the same digits: batches of 56 in a new order each epoch,
+dropout 1/2, RMSprop, plain cross-entropy. Each module below has one function that imports its
+library, builds and compiles, trains one batch, and returns what trains an epoch:
+
+| name                          | how its users would write it                                     |
+|-------------------------------|------------------------------------------------------------------|
+| `flax-loop`                   | stock `nnx` layers, one jitted step a batch                      |
+| `torch`, `torch-channels-last`| eager `nn.Sequential`, tensors in memory, indexed by batch       |
+| `keras-tensorflow`, `keras-jax` | the notebook's model and `fit`                                 |
+| `matmul`                      | no training: the fastest float32 matrix products of these cores  |
+
+`python -m experiments.peers NAME` measures one of them (`__main__.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+PeerName: TypeAlias = Literal[
+    "flax-loop", "torch", "torch-channels-last", "keras-tensorflow", "keras-jax", "matmul"
+]
+
+NUM_CLASSES = 10
+LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What a training peer is given."""
+
+    images: np.ndarray  # float32 [num_examples, 28, 28, 1], in [0, 1]
+    labels: np.ndarray  # int32 [num_examples]
+    batch_size: int  # divides num_examples: no library pays for a second compilation
+    num_threads: int
+
+
+TrainEpoch: TypeAlias = Callable[[], float]
+"""Trains on every example once, in a new order; returns the mean training loss when all is done."""

@@ -1,0 +1,57 @@
+"""Keras as the notebook has it: the same `Sequential`, `compile` and `fit`, on either backend."""
+
+from __future__ import annotations
+
+import os
+
+from experiments.peers import NUM_CLASSES, TrainEpoch, Work
+
+
+def prepare(work: Work, *, backend: str) -> TrainEpoch:
+    """The model, its training function compiled by a `fit` of one batch.
+
+    Args:
+        work: the data.
+        backend: tensorflow or jax; Keras reads it once, when it is first imported.
+    """
+    os.environ["KERAS_BACKEND"] = backend
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(work.num_threads)
+        tf.config.threading.set_inter_op_parallelism_threads(work.num_threads)
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(32, (3, 3), activation="relu"),
+            layers.MaxPooling2D(2, 2),
+            layers.Dropout(0.5),
+            layers.Conv2D(64, (3, 3), activation="relu"),
+            layers.MaxPooling2D(2, 2),
+            layers.Dropout(0.5),
+            layers.Conv2D(64, (3, 3), activation="relu"),
+            layers.Flatten(),
+            layers.Dense(128, activation="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(NUM_CLASSES, activation="softmax"),
+        ]
+    )
+    model.compile(optimizer="rmsprop", loss="categorical_crossentropy")  # learning rate 1e-3
+    targets = keras.utils.to_categorical(work.labels, NUM_CLASSES)
+
+    def fit(num_examples: int) -> float:
+        history = model.fit(
+            work.images[:num_examples],
+            targets[:num_examples],
+            batch_size=work.batch_size,
+            epochs=1,
+            verbose=0,
+        )
+        return float(history.history["loss"][0])
+
+    fit(work.batch_size)
+    return lambda: fit(len(work.labels))

@@ -1,0 +1,46 @@
+"""The ceiling: the fastest float32 matrix products of these cores, one JAX host device a core."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+
+from cwjax.config import RuntimeConfig
+from cwjax.training.devices import configure
+
+SIZES = (512, 1024, 2048)
+MIN_FLOP = 10e9  # per device and size: about a tenth of a second
+
+
+def prepare() -> Callable[[], float]:
+    """What measures GFLOP/s of all devices together, of the size that is fastest at that moment."""
+    configure(RuntimeConfig(platform="cpu", compile_cache=False))
+    devices = jax.devices()
+    multiply = jax.jit(jnp.matmul)
+    operands = {
+        size: [
+            jax.device_put(jax.random.normal(jax.random.key(0), (size, size)), device)
+            for device in devices
+        ]
+        for size in SIZES
+    }
+    pool = ThreadPoolExecutor(len(devices))
+
+    def multiply_often(matrix: jax.Array, times: int) -> None:
+        for _ in range(times):
+            multiply(matrix, matrix).block_until_ready()
+
+    def gflop_per_second(size: int) -> float:
+        flop = 2 * size**3
+        times = max(1, round(MIN_FLOP / flop))
+        start = time.perf_counter()
+        list(pool.map(multiply_often, operands[size], [times] * len(devices)))
+        return len(devices) * times * flop / (time.perf_counter() - start) / 1e9
+
+    for size in SIZES:
+        list(pool.map(multiply_often, operands[size], [1] * len(devices)))
+    return lambda: max(gflop_per_second(size) for size in SIZES)

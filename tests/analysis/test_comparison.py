@@ -1,0 +1,247 @@
+"""Families, policies, names: what the driver and others with their own numbers call."""
+
+import dataclasses
+import doctest
+import json
+
+import numpy as np
+import pytest
+
+from cwjax.analysis import comparison
+from cwjax.analysis.comparison import compare_arms, find_metric, paired_comparison
+from cwjax.analysis.family import Rules, compare_family
+from cwjax.analysis.metrics import METRICS
+from cwjax.analysis.pairing import ArmScores, Pair
+from cwjax.analysis.stats import holm
+from cwjax.config import ConfigError
+
+RNG = np.random.default_rng(7)
+UNIFORM = dict(enumerate((0.9 + RNG.normal(0, 0.01, 10)).tolist()))
+
+
+def arm(name, shift=0.0, spread=0.003, seed=0, bad=None):
+    rng = np.random.default_rng(seed)
+    values = {s: u + shift + rng.normal(0, spread) for s, u in UNIFORM.items()}
+    bad = bad or {}
+    return ArmScores(name, {s: v for s, v in values.items() if s not in bad}, bad)
+
+
+def baseline(**changes):
+    return dataclasses.replace(ArmScores("uniform", UNIFORM), **changes)
+
+
+def by_treatment(results):
+    return {result.treatment: result for result in results}
+
+
+def test_docstring_example():
+    outcome = doctest.testmod(comparison)
+    assert outcome.attempted >= 5
+    assert outcome.failed == 0
+
+
+def test_family_is_adjusted_by_holm():
+    arms = [arm("a", 0.003, seed=1), arm("b", 0.002, seed=2), arm("c", 0.0, seed=3)]
+    results = compare_arms([baseline(), *arms], "uniform", Rules())
+    raw = [r.estimates.p_value for r in results]
+    assert [r.evidence.p_holm for r in results] == list(holm(raw))
+    assert {r.evidence.num_comparisons for r in results} == {3}
+    assert [r.treatment for r in results] == ["a", "b", "c"]
+
+
+def test_paired_comparison_adjusts_by_bonferroni():
+    a = list(arm("a", 0.003, seed=1).scores.values())
+    result = paired_comparison(list(UNIFORM.values()), a, num_comparisons=3)
+    assert result.evidence.p_holm == min(1, 3 * result.estimates.p_value)
+
+
+def test_control_is_outside_the_family():
+    arms = [baseline(), arm("a", 0.01, seed=1), arm("null", 0.0, seed=2)]
+    results = by_treatment(compare_arms(arms, "uniform", Rules(), controls=["null"]))
+    assert results["a"].evidence.num_comparisons == 1
+    assert results["null"].evidence.p_holm == results["null"].estimates.p_value
+    assert results["null"].control
+    assert not results["a"].control
+
+
+def test_equal_arms_count_once():
+    arms = [baseline(), arm("logit_adjusted", 0.004, seed=1), arm("c", 0.001, seed=2)]
+    same_as = {"balanced_softmax": "logit_adjusted", "balanced": "uniform"}
+    results = by_treatment(compare_arms(arms, "uniform", Rules(), same_as=same_as))
+    assert set(results) == {"logit_adjusted", "c", "balanced_softmax", "balanced"}
+    assert results["logit_adjusted"].evidence.num_comparisons == 2
+    twin, original = results["balanced_softmax"], results["logit_adjusted"]
+    assert twin.evidence == original.evidence
+    assert twin.verdict.key == original.verdict.key
+    assert "balanced_softmax has the same settings as logit_adjusted here" in twin.verdict.words
+    assert results["balanced"].verdict.key == "identical"
+    assert set(results["balanced"].differences) == {0.0}
+    assert "balanced has the same settings as uniform here" in results["balanced"].verdict.words
+
+
+def test_baseline_may_be_the_untrained_twin():
+    arms = [baseline(), arm("c", 0.01, seed=2)]
+    results = by_treatment(compare_arms(arms, "balanced", Rules(), same_as={"balanced": "uniform"}))
+    assert results["uniform"].verdict.key == "identical"
+    assert results["c"].evidence.num_comparisons == 1
+
+
+def test_cells_of_a_sweep_are_one_family():
+    pairs = [Pair(baseline(), arm("a", 0.003, seed=1), cell=cell) for cell in ("10", "100")]
+    results = compare_family(pairs, Rules())
+    assert [r.cell for r in results] == ["10", "100"]
+    assert {r.evidence.num_comparisons for r in results} == {2}
+    planned = compare_family(pairs, Rules(num_comparisons=5))
+    assert planned[0].evidence.num_comparisons == 5
+    assert planned[0].evidence.p_holm == min(1, 5 * planned[0].estimates.p_value)
+
+
+def test_diverged_run_is_refused_by_name_and_stays_in_the_family():
+    arms = [baseline(), arm("a", 0.01, bad={3: "diverged"}), arm("b", 0.003, seed=1)]
+    results = by_treatment(compare_arms(arms, "uniform", Rules()))
+    refused = results["a"]
+    assert refused.verdict.key == "refused"
+    assert "a seed 3 (diverged)" in refused.verdict.words
+    assert refused.estimates is refused.evidence is None
+    assert refused.seeds == refused.differences == ()
+    assert results["b"].evidence.num_comparisons == 2
+    assert results["b"].evidence.p_holm == 2 * results["b"].estimates.p_value
+
+
+def test_drop_pair_is_printed():
+    arms = [baseline(), arm("a", 0.01, bad={3: "diverged", 5: "failed"})]
+    (result,) = compare_arms(arms, "uniform", Rules(diverged="drop-pair"))
+    assert result.seeds == (0, 1, 2, 4, 6, 7, 8, 9)
+    assert result.verdict.key == "better"
+    assert result.verdict.words.endswith(
+        "Left out with their pairs: a seed 3 (diverged), a seed 5 (failed)."
+    )
+
+
+def test_worst_score_is_printed_and_counts():
+    arms = [baseline(), arm("a", 0.01, bad={3: "diverged"})]
+    (result,) = compare_arms(arms, "uniform", Rules(diverged="worst-score"))
+    assert result.differences[3] == -UNIFORM[3]
+    assert result.verdict.words.endswith("Counted with the worst score, 0: a seed 3 (diverged).")
+    ece = Rules(metric=METRICS["ece"], diverged="worst-score")
+    (result,) = compare_arms(arms, "uniform", ece)
+    assert result.differences[3] == 1 - UNIFORM[3]
+
+
+def test_loss_has_no_worst_score():
+    with pytest.raises(ConfigError, match="test loss has no worst score: say drop-pair"):
+        Rules(metric=METRICS["loss"], diverged="worst-score")
+    secondary = Rules(metric=METRICS["loss"], diverged="worst-score", primary=False)
+    arms = [baseline(), arm("a", bad={3: "diverged"})]
+    (result,) = compare_arms(arms, "uniform", secondary)
+    assert result.estimates is result.verdict is None
+    assert result.notes == ("Not compared, because of a seed 3 (diverged).",)
+
+
+def test_all_runs_diverged():
+    all_bad = ArmScores("a", {}, dict.fromkeys(UNIFORM, "diverged"))
+    (refused,) = compare_arms([baseline(), all_bad], "uniform", Rules())
+    assert refused.verdict.key == "refused"
+    (dropped,) = compare_arms([baseline(), all_bad], "uniform", Rules(diverged="drop-pair"))
+    assert dropped.verdict.key == "no_verdict"
+    assert dropped.verdict.words.startswith("No verdict: no pair of runs is left")
+    (worst,) = compare_arms([baseline(), all_bad], "uniform", Rules(diverged="worst-score"))
+    assert worst.verdict.key == "worse"
+
+
+def test_unequal_seeds_are_said_loudly():
+    short = arm("a", 0.01)
+    short = dataclasses.replace(short, scores={s: short.scores[s] for s in range(2, 10)} | {11: 1})
+    (result,) = compare_arms([baseline(), short], "uniform", Rules())
+    assert result.seeds == tuple(range(2, 10))
+    note = (
+        "UNEQUAL SEEDS: only the 8 that both arms have are compared "
+        "(uniform lacks 11; a lacks 0, 1)."
+    )
+    assert result.notes == (note,)
+    assert result.verdict.words.endswith(note)
+    with pytest.raises(ConfigError, match="a and uniform have no seed in common"):
+        compare_arms([baseline(), ArmScores("a", {11: 0.5})], "uniform", Rules())
+
+
+def test_undefined_scores():
+    arms = [baseline(), ArmScores("a", {**UNIFORM, 4: float("nan")})]
+    with pytest.raises(ConfigError, match="recall of tail classes is undefined for a seed 4"):
+        compare_arms(arms, "uniform", Rules(metric=METRICS["recall_tail"]))
+    rules = Rules(metric=METRICS["recall_tail"], primary=False)
+    (result,) = compare_arms(arms, "uniform", rules)
+    assert result.estimates is None
+    assert result.notes == ("Not compared, because of a seed 4 (undefined).",)
+
+
+def test_nan_never_reaches_a_number():
+    with pytest.raises(ValueError, match="treatment_scores has 1 values that are not finite"):
+        paired_comparison([0.5, 0.6], [0.5, float("nan")])
+    with pytest.raises(ValueError, match="2 baseline scores, 3 treatment scores"):
+        paired_comparison([0.5, 0.6], [0.5, 0.6, 0.7])
+
+
+def test_secondary_metric_has_estimates_and_no_verdict():
+    rules = Rules(metric=METRICS["accuracy"], primary=False)
+    (result,) = compare_arms([baseline(), arm("a", 0.01)], "uniform", rules)
+    assert result.verdict is result.evidence is None
+    assert result.estimates.difference == pytest.approx(0.01, abs=0.004)
+
+
+@pytest.mark.parametrize("diverged", [None, "drop-pair", "worst-score"])
+def test_comparisons_are_json_without_nan(diverged):
+    arms = [baseline(), arm("a", 0.01, bad={3: "diverged"}), arm("b", 0.01, spread=0.0)]
+    arms.append(dataclasses.replace(baseline(), name="same"))
+    for effect in (None, 0.02):
+        rules = Rules(smallest_effect=effect, diverged=diverged)
+        for result in compare_arms(arms, "uniform", rules):
+            document = dataclasses.asdict(result)
+            text = json.dumps(document, allow_nan=False)
+            assert json.loads(text)["verdict"]["words"] == result.verdict.words
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metric": "acuracy"}, "metric is 'acuracy': choose one of accuracy, balanced_accuracy"),
+        ({"smallest_effect": 0.0}, "smallest effect is 0.0: give a number above 0, as a fraction"),
+        ({"smallest_effect": 1.5}, "smallest effect is 1.5.* 0.01 is one percentage point"),
+        ({"smallest_effect": float("nan")}, "smallest effect is nan"),
+        ({"smallest_effect": -1, "metric": "loss"}, "smallest effect is -1: give a number above 0"),
+        ({"confidence": 0.3}, "confidence is 0.3"),
+        ({"confidence": 1.0}, "confidence is 1.0"),
+        ({"num_comparisons": 0}, "num_comparisons is 0"),
+    ],
+)
+def test_impossible_settings(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        paired_comparison([0.5, 0.6], [0.6, 0.6], **settings)
+
+
+def test_loss_may_have_a_large_smallest_effect():
+    result = paired_comparison([0.5, 0.6], [0.6, 0.6], metric="loss", smallest_effect=1.5)
+    assert result.evidence.smallest_effect == 1.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"baseline": "unifrom"}, "no arm named unifrom: the arms are uniform, a"),
+        ({"controls": ["null"]}, "no arm named null"),
+        ({"same_as": {"b": "c"}}, "no arm named c"),
+        ({"arms": [baseline(), baseline()]}, "arms uniform, uniform: name each once"),
+    ],
+)
+def test_unknown_names(arguments, message):
+    arguments = {"arms": [baseline(), arm("a")], "baseline": "uniform"} | arguments
+    with pytest.raises(ConfigError, match=message):
+        compare_arms(rules=Rules(), **arguments)
+
+
+def test_a_run_is_good_or_bad():
+    with pytest.raises(ValueError, match=r"a has seeds \[3\] both with a score and as bad runs"):
+        ArmScores("a", {3: 0.5}, {3: "failed"})
+
+
+def test_find_metric():
+    assert find_metric("ece") is METRICS["ece"]

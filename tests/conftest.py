@@ -1,0 +1,63 @@
+"""Four CPU devices for every test, as on a machine with accelerators."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from cwjax.config import DataConfig, ExperimentConfig, TrainConfig
+from cwjax.data.dataset import Dataset
+
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 4)
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset() -> Dataset:
+    """Three classes of 18 x 18 noise around a class mean: learnable in a few steps."""
+    generator = np.random.default_rng(0)
+    means = generator.uniform(0, 255, (3, 18, 18, 1))
+
+    def split(num_per_class: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.repeat(np.arange(3, dtype=np.int32), num_per_class)
+        noise = generator.normal(0, 60, (len(labels), 18, 18, 1))
+        return np.clip(means[labels] + noise, 0, 255).astype(np.uint8), labels
+
+    train_images, train_labels = split(60)
+    test_images, test_labels = split(20)
+    return Dataset("tiny", train_images, train_labels, test_images, test_labels, ("a", "b", "c"))
+
+
+@pytest.fixture
+def tiny_npz(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny data set as an `npz:` spec for the command line."""
+    path = tmp_path_factory.mktemp("data") / "tiny.npz"
+    np.savez(
+        path,
+        images=tiny_dataset.train_images,
+        labels=tiny_dataset.train_labels,
+        test_images=tiny_dataset.test_images,
+        test_labels=tiny_dataset.test_labels,
+        class_names=np.array(tiny_dataset.class_names),
+    )
+    return f"npz:{path}"
+
+
+@pytest.fixture
+def tiny_config(tiny_npz: str) -> ExperimentConfig:
+    """Two arms, two seeds, two epochs on the tiny data set."""
+    return ExperimentConfig(
+        data=DataConfig(dataset=tiny_npz, imbalance_factor=4),
+        train=TrainConfig(num_epochs=2, batch_size=16),
+        num_seeds=2,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("CWJAX_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

@@ -1,0 +1,133 @@
+"""The checks that everything downstream relies on, and the fingerprint."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cwjax.data.dataset import DataError, Dataset, check_labels, count_classes, numbered_classes
+
+
+def fields(**changes: Any) -> dict[str, Any]:
+    values = {
+        "name": "made",
+        "train_images": np.arange(24, dtype=np.uint8).reshape(4, 2, 3, 1),
+        "train_labels": np.array([0, 1, 1, 0], dtype=np.int32),
+        "test_images": np.arange(12, dtype=np.uint8).reshape(2, 2, 3, 1),
+        "test_labels": np.array([1, 1], dtype=np.int32),
+        "class_names": ("cat", "dog"),
+    }
+    return values | changes
+
+
+def test_properties() -> None:
+    dataset = Dataset(**fields())
+    assert dataset.num_classes == 2
+    assert dataset.image_shape == (2, 3, 1)
+
+
+def test_arrays_cannot_be_changed_and_the_callers_still_can() -> None:
+    images = np.zeros((4, 2, 3, 1), dtype=np.uint8)
+    dataset = Dataset(**fields(train_images=images))
+    with pytest.raises(ValueError, match="read-only"):
+        dataset.train_images[0] = 1
+    images[0] = 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_images": np.zeros((4, 2, 3, 1), np.float32)}, "train_images are float32"),
+        ({"train_images": np.zeros((4, 2, 3), np.uint8)}, r"train_images are uint8 \(4, 2, 3\)"),
+        ({"test_images": np.zeros((2, 0, 3, 1), np.uint8)}, r"test_images are uint8 \(2, 0, 3, 1"),
+        ({"train_labels": np.zeros(4, np.int64)}, "train_labels are int64, expected int32"),
+        ({"train_labels": np.zeros(3, np.int32)}, "has 4 images and made: train_labels 3 labels"),
+        ({"test_labels": np.zeros((2, 1), np.int32)}, r"test_labels is int32 \(2, 1\), expected"),
+        ({"train_labels": np.array([0, 1, -1, 0], np.int32)}, r"train_labels\[2\] is -1, expected"),
+        ({"train_labels": np.array([0, 2, 1, 2], np.int32)}, r"train_labels\[1\] is 2, .*; 2 of 4"),
+        ({"test_labels": np.array([0, 7], np.int32)}, r"test_labels\[1\] is 7, expected 0 to 1"),
+        ({"test_images": np.zeros((2, 3, 2, 1), np.uint8)}, r"\(2, 3, 1\) and .*\(3, 2, 1\)"),
+        ({"class_names": ("cat", "cat")}, r"class_names repeats \['cat'\]"),
+        ({"class_names": ("cat",)}, "there is 1 class: give at least 2"),
+        ({"class_names": ("a", "b", "c")}, r"class 2 \('c'\) has no training example"),
+        (
+            {"test_images": np.zeros((1, 2, 3, 1), np.uint8), "test_labels": np.ones(1, np.int32)},
+            "test_labels has 1 examples: give at least 2",
+        ),
+        (
+            {
+                "train_images": np.zeros((0, 2, 3, 1), np.uint8),
+                "train_labels": np.ones(0, np.int32),
+            },
+            "train_labels has 0 examples",
+        ),
+    ],
+)
+def test_bad_data_is_refused_with_its_place(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        Dataset(**fields(**changes))
+    assert str(caught.value).startswith("made: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_class_absent_from_the_test_split_is_allowed() -> None:
+    assert Dataset(**fields(test_labels=np.zeros(2, np.int32))).num_classes == 2
+
+
+def test_fingerprint_is_the_hash_of_the_contents() -> None:
+    values = fields()
+    digest = hashlib.sha256()
+    for field in ("train_images", "train_labels", "test_images", "test_labels"):
+        array = values[field]
+        digest.update(f"{field} {array.dtype} {array.shape}\n".encode() + array.tobytes())
+    digest.update(b'["cat", "dog"]')
+    assert Dataset(**values).fingerprint == digest.hexdigest()
+
+
+def test_fingerprint_tells_contents_apart_but_not_names_and_layouts() -> None:
+    dataset = Dataset(**fields())
+    assert dataclasses.replace(dataset, name="other").fingerprint == dataset.fingerprint
+    strided = np.asfortranarray(dataset.train_images)
+    assert dataclasses.replace(dataset, train_images=strided).fingerprint == dataset.fingerprint
+    different = [
+        dataclasses.replace(dataset, class_names=("dog", "cat")),
+        dataclasses.replace(dataset, train_images=dataset.train_images[::-1]),
+        dataclasses.replace(dataset, train_labels=1 - dataset.train_labels),
+        dataclasses.replace(
+            dataset,
+            train_images=dataset.train_images.reshape(4, 3, 2, 1),
+            test_images=dataset.test_images.reshape(2, 3, 2, 1),
+        ),
+    ]
+    assert len({each.fingerprint for each in [dataset, *different]}) == 5
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([0.0, 1.5, 1.0]), r"y is float64 \(3,\), expected integers .*: index 1 is 1.5"),
+        (np.array([0.0, np.nan]), "index 1 is nan"),
+        (np.array([0.0, 1.0]), "store whole numbers as integers"),
+        (np.array([True, False]), "y is bool"),
+        (np.array(["a", "b"]), "y is <U1"),
+        (np.array([0, 2**40]), r"y\[1\] is 1099511627776, expected 0 to 1 for 2 classes; 1 of 2"),
+    ],
+)
+def test_labels_that_are_not_class_numbers(labels: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        check_labels("y", labels, num_classes=2)
+
+
+def test_count_classes_counts_absent_classes_too() -> None:
+    counts = count_classes(np.array([2, 0, 2]), num_classes=4)
+    assert counts.dtype == np.int64
+    assert counts.tolist() == [1, 0, 2, 0]
+
+
+def test_numbered_classes() -> None:
+    assert numbered_classes(np.array([2, 0, 1, 1])) == ("0", "1", "2")
+    assert len(numbered_classes(np.array([1, 2**31 - 1]))) == 2  # not two thousand million names

@@ -1,0 +1,267 @@
+"""Where and beside whom a run trains must not change it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from cwjax.config import ExperimentConfig, TrainConfig
+from cwjax.data.dataset import Dataset
+from cwjax.events import EpochFinished, RunFinished, StepsFinished
+from cwjax.methods.arm_row import NEVER, replace, uniform_row
+from cwjax.plan import Run
+from cwjax.training import engine
+from cwjax.training.batches import epoch_blocks
+from cwjax.training.cnn import CNN
+from cwjax.training.engine import Lane, chunk_runs, train
+
+CONFIG = TrainConfig(num_epochs=2, batch_size=16)
+
+
+def make_model(rngs: nnx.Rngs) -> CNN:
+    return CNN((18, 18, 1), 3, rngs=rngs)
+
+
+def make_run(seed: int, num_train: int = 40, num_epochs: int = 2, **fields: object) -> Run:
+    indices = np.random.default_rng(seed).permutation(180).astype(np.int32)
+    return Run(
+        arm=f"arm{seed}",
+        seed=seed,
+        key_seed=seed,
+        row=replace(uniform_row(3), **fields),
+        train_indices=np.sort(indices[:num_train]),
+        validation_indices=np.sort(indices[150:]),
+        first_stage_epochs=2,
+        num_epochs=num_epochs,
+    )
+
+
+def results(runs: list[Run], dataset: Dataset, lanes: list[Lane]) -> dict[int, np.ndarray]:
+    events = train(runs, dataset, make_model, CONFIG, lanes)
+    return {e.run.seed: e.test_logits for e in events if isinstance(e, RunFinished)}
+
+
+def cpu_lanes(num_devices: int) -> list[Lane]:
+    return [Lane([device], None) for device in jax.devices()[:num_devices]]
+
+
+def test_a_runs_bits_do_not_depend_on_devices_or_neighbours(tiny_dataset: Dataset) -> None:
+    runs = [make_run(0), make_run(1, class_weights=[1, 2, 3]), make_run(2, focal_gamma=2)]
+    alone = results(runs[1:2], tiny_dataset, cpu_lanes(1))
+    for num_devices in (1, 2, 4):
+        together = results(runs, tiny_dataset, cpu_lanes(num_devices))
+        assert sorted(together) == [0, 1, 2]
+        np.testing.assert_array_equal(together[1], alone[1])
+    assert not np.array_equal(together[0], together[1])
+
+
+def test_a_place_in_the_chunk_does_not_change_a_run(tiny_dataset: Dataset) -> None:
+    runs = [make_run(seed) for seed in range(4)]
+    lanes = [Lane(jax.devices()[:2], 4)]
+    forward = results(runs, tiny_dataset, lanes)
+    backward = results(runs[::-1], tiny_dataset, lanes)
+    padded = results(runs[:1], tiny_dataset, lanes)
+    for seed in range(4):
+        np.testing.assert_array_equal(forward[seed], backward[seed])
+    np.testing.assert_array_equal(forward[0], padded[0])
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+@pytest.mark.parametrize("num_devices", [1, 2, 4])
+def test_sharded_runs_agree_with_one_device(
+    tiny_dataset: Dataset, num_steps: int, num_devices: int
+) -> None:
+    """Also catches gradients that are summed over devices, as parameters that start equal invite."""
+    runs = [make_run(seed, class_weights=[1, 1 + seed, 2]) for seed in range(4)]
+
+    def params_after(lane: Lane, chunk: list[Run]) -> list[np.ndarray]:
+        programs = lane.compile(engine.make_programs(make_model, CONFIG, 3))
+        rows = lane.put_runs(jax.tree.map(lambda *leaves: np.stack(leaves), *[r.row for r in chunk]))
+        keys = lane.put_runs(np.array([[0, run.seed] for run in chunk], np.uint32))
+        state = programs.initial_state(keys, rows)
+        block = next(iter(epoch_blocks(chunk, tiny_dataset.train_labels, 0, 16, 8)))
+        examples = lane.put_shared(
+            engine.Examples(tiny_dataset.train_images, tiny_dataset.train_labels)
+        )
+        per_run = lane.put_runs(tuple(block[:4]))
+        block = engine.Block(*per_run, np.int32(num_steps), np.int32(0))
+        state = programs.train_block(state, rows, examples, block)
+        return jax.tree.leaves(lane.get_runs(state.params))
+
+    sharded = params_after(Lane(jax.devices()[:num_devices], 4), runs)
+    for place, run in enumerate(runs):
+        alone = params_after(Lane(jax.devices()[:1], None), [run])
+        for leaf, expected in zip(sharded, alone, strict=True):
+            np.testing.assert_allclose(leaf[place], expected[0], rtol=0, atol=1e-5)
+
+
+def test_events_come_in_order_and_count_every_example(tiny_dataset: Dataset) -> None:
+    events = list(train([make_run(0)], tiny_dataset, make_model, CONFIG, cpu_lanes(1)))
+    assert [e.epoch for e in events if isinstance(e, EpochFinished)] == [0, 1]
+    assert isinstance(events[-1], RunFinished)
+    assert events[-1].test_logits.shape == (60, 3)
+    assert sum(e.num_examples for e in events if isinstance(e, StepsFinished)) == 2 * 40
+    losses = [e.train_loss for e in events if isinstance(e, EpochFinished)]
+    assert losses[1] < losses[0]
+
+
+def test_an_error_in_a_lane_reaches_the_caller(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no batches today")
+
+    monkeypatch.setattr(engine, "epoch_blocks", broken)
+    with pytest.raises(RuntimeError, match="no batches today"):
+        list(train([make_run(0), make_run(1)], tiny_dataset, make_model, CONFIG, cpu_lanes(2)))
+
+
+def test_chunks_hold_only_runs_that_train_in_lockstep() -> None:
+    runs = [make_run(0), make_run(1, num_epochs=3), make_run(2), make_run(3, num_train=41)]
+    chunks = [[run.seed for run in chunk] for chunk in chunk_runs(runs, 4)]
+    assert chunks == [[0, 2], [1], [3]]
+    assert [len(chunk) for chunk in chunk_runs([make_run(s) for s in range(5)], 2)] == [2, 2, 1]
+
+
+def test_width_must_fill_the_devices() -> None:
+    with pytest.raises(ValueError, match="width 3 is not a multiple of 2 devices"):
+        Lane(jax.devices()[:2], 3)
+
+
+def test_one_trace_serves_every_arm_seed_and_length(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traces = []
+    make_programs = engine.make_programs
+
+    def counting(*args: object) -> engine.Programs:
+        programs = make_programs(*args)
+
+        def train_block(*block_args: object) -> engine.RunState:
+            traces.append(1)
+            return programs.train_block(*block_args)
+
+        return programs._replace(train_block=train_block)
+
+    monkeypatch.setattr(engine, "make_programs", counting)
+    rows = [
+        {},
+        {"class_weights": [3, 2, 1]},
+        {"focal_gamma": 2},
+        {"logit_bias": [-1, -2, -3]},
+        {"margin": [0.1, 0.2, 0.3], "scale": 30, "normalized_head": 1},
+        {"sampling_exponent": 0},
+        {"mixup_alpha": 1},
+        {"smoothing": 0.1},
+        {"second_stage_from": 2, "second_stage_head": 1, "second_stage_exponent": 0},
+    ]
+    runs = [
+        make_run(seed, num_train=30 + index, num_epochs=3 if "second_stage_from" in row else 2, **row)
+        for index, row in enumerate(rows)
+        for seed in range(3)
+    ]
+    finished = list(train(runs, tiny_dataset, make_model, CONFIG, cpu_lanes(1)))
+    assert sum(isinstance(event, RunFinished) for event in finished) == 27
+    assert len(traces) == 1
+
+
+def plain_flax_losses(dataset: Dataset, run: Run, num_steps: int) -> tuple[list[float], nnx.State]:
+    """The same run as any Flax user would write it: optax's cross-entropy, no arms, no engine."""
+    key = jax.random.wrap_key_data(np.array([0, run.seed], np.uint32), impl="threefry2x32")
+    fold = jax.random.fold_in
+    model = make_model(nnx.Rngs(params=fold(key, engine_purpose("INIT"))))
+    graph, params = nnx.split(model)
+    tx = optax.rmsprop(1e-3, decay=0.9, eps=1e-7, eps_in_sqrt=True)
+
+    @jax.jit
+    def step(params, opt_state, images, labels, number):
+        def loss_fn(params):
+            logits = nnx.merge(graph, params)(
+                images, dropout_key=fold(fold(key, engine_purpose("DROPOUT")), number)
+            )
+            return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        loss, grads = jax.value_and_grad(loss_fn)(params)
+        updates, opt_state = tx.update(grads, opt_state)
+        return loss, optax.apply_updates(params, updates), opt_state
+
+    opt_state, losses = tx.init(params), []
+    block = next(iter(epoch_blocks([run], dataset.train_labels, 0, 16, num_steps)))
+    for number in range(num_steps):
+        indices = block.indices[0, number]
+        images = dataset.train_images[indices].astype(np.float32) / np.float32(255)
+        loss, params, opt_state = step(
+            params, opt_state, images, dataset.train_labels[indices], np.int32(number)
+        )
+        losses.append(float(loss))
+    return losses, params
+
+
+def engine_purpose(name: str) -> int:
+    from cwjax.randomness import Purpose
+
+    return Purpose[name]
+
+
+@pytest.mark.parametrize("fields", [{}, {"class_weights": [1, 1, 1], "deferred_from": NEVER}])
+def test_uniform_is_plain_flax_and_optax_bit_for_bit(tiny_dataset: Dataset, fields: dict) -> None:
+    run = dataclasses.replace(
+        make_run(0, **fields), train_indices=np.tile(np.arange(160, dtype=np.int32), 5)
+    )
+    losses, expected = plain_flax_losses(tiny_dataset, run, num_steps=50)
+    lane = Lane(jax.devices()[:1], None)
+    programs = lane.compile(engine.make_programs(make_model, CONFIG, 3))
+    rows = lane.put_runs(jax.tree.map(lambda leaf: leaf[None], run.row))
+    state = programs.initial_state(lane.put_runs(np.array([[0, 0]], np.uint32)), rows)
+    examples = lane.put_shared(engine.Examples(tiny_dataset.train_images, tiny_dataset.train_labels))
+    block = next(iter(epoch_blocks([run], tiny_dataset.train_labels, 0, 16, 50)))
+    block = engine.Block(*lane.put_runs(tuple(block[:4])), block.num_steps, block.epoch)
+    state = programs.train_block(state, rows, examples, block)
+    for leaf, plain in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(leaf, plain)
+    assert losses[-1] < losses[0]
+
+
+def test_second_stage_trains_the_head_alone(tiny_dataset: Dataset) -> None:
+    """cRT and LWS leave the features of the first stage untouched, bit for bit."""
+    stage = {"second_stage_from": 2, "second_stage_exponent": 0}
+    plain = make_run(0)
+    two_stage = [
+        make_run(0, num_epochs=3, second_stage_head=kind, **stage) for kind in (1, 2)
+    ]
+    states = [final_params(run, tiny_dataset) for run in (plain, *two_stage)]
+    for crt_or_lws in states[1:]:
+        for name in ("conv1", "conv2", "conv3", "dense"):
+            for leaf, expected in zip(
+                jax.tree.leaves(crt_or_lws.params[name]),
+                jax.tree.leaves(states[0].params[name]),
+                strict=True,
+            ):
+                np.testing.assert_array_equal(leaf, expected)
+    uniform, crt, lws = (np.asarray(s.params["head"]["kernel"][...]) for s in states)
+    assert not np.array_equal(crt, uniform)
+    np.testing.assert_array_equal(lws, uniform)
+    np.testing.assert_array_equal(states[1].class_scale, np.ones(3))
+    assert not np.allclose(states[2].class_scale, 1)
+
+
+def final_params(run: Run, dataset: Dataset) -> engine.RunState:
+    captured = []
+
+    class Capturing(Lane):
+        def compile(self, programs: engine.Programs) -> engine.Programs:
+            compiled = super().compile(programs)
+
+            def evaluate(state, *args):
+                captured.append(jax.tree.map(np.asarray, state))
+                return compiled.evaluate(state, *args)
+
+            return compiled._replace(evaluate=evaluate)
+
+    list(train([run], dataset, make_model, CONFIG, [Capturing(jax.devices()[:1], None)]))
+    return captured[-1]
