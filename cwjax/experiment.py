@@ -16,6 +16,7 @@ from cwjax.methods.posthoc import RunOutputs, apply_post_hoc
 from cwjax.methods.registry import Arm
 from cwjax.plan import POST_HOC_PARENT, Plan, Run, make_plan
 from cwjax.results.derive import derive
+from cwjax.results.examples import pick_examples, to_bytes
 from cwjax.results.manifest import continued, manifest
 from cwjax.results.record import RunRecord, epoch_scores, trained_record, with_test_logits
 from cwjax.results.store import Store, open_store
@@ -45,7 +46,7 @@ def run_plan(plan: Plan, directory: Path, runtime: RuntimeConfig) -> Iterator[Ev
     with open_store(directory) as store:
         plan = _enter(plan, store, device, runtime)
         yield from _train_missing(plan, store, runtime)
-        comparison = derive(store, plan)
+        comparison = derive(store)
         store.log("finished", runs=len(plan.arm_names) * len(plan.splits))
         yield Finished(comparison)
 
@@ -69,9 +70,12 @@ def _enter(plan: Plan, store: Store, device: dict[str, Any], runtime: RuntimeCon
         )
         if config != dataclasses.replace(plan.config, seeds=plan.config.all_seeds):
             plan = make_plan(config)
-            content["class_counts"] = _manifest(plan, device)["class_counts"]
+            grown = _manifest(plan, device)
+            content |= {name: grown[name] for name in ("class_counts", "equal_arms")}
     if content != old:
         store.write_json("config.json", content)
+    if not (store.directory / "examples.npz").exists():
+        store.write_bytes("examples.npz", to_bytes(pick_examples(plan.dataset)))
     return plan
 
 
@@ -88,6 +92,7 @@ def _manifest(plan: Plan, device: dict[str, Any]) -> dict[str, Any]:
             "class_names": list(dataset.class_names),
         },
         class_counts={str(seed): split.class_counts.tolist() for seed, split in plan.splits.items()},
+        equal_arms=plan.equal_arms,
         device=device,
     )
 

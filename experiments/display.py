@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from cwjax.analysis.metrics import METRICS
+from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.power import seeds_floor
 from cwjax.events import EpochFinished, Event, Finished, Planned, RunStored, StepsFinished
 from cwjax.methods.arms import list_arms
 from cwjax.plan import Plan
-from cwjax.results.summary import arm_rows, comparison_rows
+from cwjax.results.summary import arm_rows, comparison_rows, unit
 
 LINE_SECONDS = 10
 """Without a terminal, a line of progress at most this often."""
@@ -140,18 +143,55 @@ class _Tracker:
                 yield f"{arm} {self._metric.format_signed(difference)} (n={len(seeds)})"
 
 
-def print_comparison(comparison: dict[str, Any]) -> None:
-    """The tables of scores and differences, and each verdict in a sentence."""
+def print_comparison(comparison: Mapping[str, Any], metric: Metric | None = None) -> None:
+    """The tables of scores and differences, and each verdict in a sentence.
+
+    Args:
+        comparison: the content of `comparison.json`.
+        metric: the primary metric, where it is none of `METRICS`.
+    """
+    metric = metric or METRICS[comparison["metric"]]
     console = Console()
-    for title, rows in (
-        ("mean ± standard deviation over seeds", arm_rows(comparison)),
-        ("difference from the baseline, paired by seed", comparison_rows(comparison)),
-    ):
-        table = Table(title=title)
-        for column in rows[0]:
-            table.add_column(column, justify="left" if column == "arm" else "right")
-        for row in rows:
-            table.add_row(*row.values())
-        console.print(table)
-    for entry in comparison["comparisons"]:
+    percent = "%" if metric.is_fraction else ""
+    print_table(console, f"mean ± standard deviation over seeds {percent}", arm_rows(comparison), 1)
+    entries = comparison["comparisons"]
+    if entries:
+        title = f"{metric.title}: difference from {comparison['baseline']}, {unit(metric)}"
+        print_table(console, title, comparison_rows(entries, metric), 3)
+    for entry in entries:
         console.print(entry["verdict"]["words"], soft_wrap=True, markup=False, highlight=False)
+
+
+def print_table(
+    console: Console, title: str, rows: Sequence[Mapping[str, str]], num_kept: int
+) -> None:
+    """As many columns as fit, from the left; only names of arms are ever folded.
+
+    Args:
+        console: where to.
+        title: above the table.
+        rows: of equal keys, the first of which is the arm.
+        num_kept: columns besides the arm that are shown however narrow the console is.
+    """
+    arm, *others = rows[0]
+    widths = {name: _column_width(name, [row[name] for row in rows]) for name in others}
+    arm_width = max(len(row[arm]) for row in rows)
+    shown = [name for name in others]
+    while len(shown) > num_kept and _total(widths, shown, min(arm_width, 16)) > console.width:
+        shown.pop()
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    table.add_column(arm, overflow="fold", min_width=min(arm_width, 16))
+    for name in shown:
+        heading = "\n".join(textwrap.wrap(name, widths[name]))
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(row[name]) for name in (arm, *shown)))
+    console.print(table)
+
+
+def _column_width(name: str, cells: Sequence[str]) -> int:
+    return max(map(len, [*name.split(), *cells]))
+
+
+def _total(widths: Mapping[str, int], shown: Sequence[str], arm_width: int) -> int:
+    return arm_width + sum(widths[name] + 2 for name in shown)

@@ -152,20 +152,20 @@ def _conclude(
     rules: Rules,
 ) -> Comparison:
     notes, evidence = list(matched.notes), None
+    question = Question(pair.baseline.name, pair.treatment.name, rules.metric, rules.confidence)
     if not rules.primary:
         verdict = None
         left_out = [*matched.bad_runs, *(f"{run} (undefined)" for run in matched.undefined)]
         if left_out:
             notes.append(f"Not compared, because of {', '.join(left_out)}.")
     elif matched.bad_runs:
-        verdict = refused(matched.bad_runs)
+        verdict = refused(question, matched.bad_runs)
     elif estimates is None:
-        verdict = no_pairs()
+        verdict = no_pairs(question)
     else:
         evidence = gather_evidence(
             estimates, p_holm, family_size, rules.smallest_effect, rules.confidence
         )
-        question = Question(pair.baseline.name, pair.treatment.name, rules.metric, rules.confidence)
         verdict = decide(question, estimates, evidence)
         if 0 < estimates.num_nonzero < evidence.seeds_floor <= estimates.num_pairs:
             notes.append(

@@ -114,19 +114,20 @@ def gather_evidence(
     )
 
 
-def refused(bad_runs: Sequence[str]) -> Verdict:
+def refused(question: Question, bad_runs: Sequence[str]) -> Verdict:
     """The verdict when runs diverged or failed and no rule says how to count them."""
     return Verdict(
         "refused",
         None,
-        f"No verdict: refused, because {', '.join(bad_runs)} did not end in a score; drop-pair or "
-        "worst-score says how to count such runs.",
+        f"No verdict: refused for {_who(question)}, because {', '.join(bad_runs)} did not end in a "
+        "score; drop-pair or worst-score says how to count such runs.",
     )
 
 
-def no_pairs() -> Verdict:
+def no_pairs(question: Question) -> Verdict:
     """The verdict when dropping pairs leaves none."""
-    return Verdict("no_verdict", None, "No verdict: no pair of runs is left to judge by.")
+    words = f"No verdict: no pair of runs of {_who(question)} is left to judge by."
+    return Verdict("no_verdict", None, words)
 
 
 def decide(question: Question, estimates: PairedEstimates, evidence: Evidence) -> Verdict:
@@ -139,19 +140,20 @@ def decide(question: Question, estimates: PairedEstimates, evidence: Evidence) -
         estimates: of the paired scores.
         evidence: see there; its p and intervals are None only where the estimates' are.
     """
-    who, interval = f"{question.treatment} and {question.baseline}", estimates.seed_interval
+    who, interval = _who(question), estimates.seed_interval
     title, n = question.metric.title, estimates.num_pairs
     if estimates.num_nonzero == 0:
         words = f"{who} are identical: no difference in {title} on any of {_count(n, 'seed')}."
         return Verdict("identical", None, words)
     if interval is None or evidence.p_holm is None:
         why = "n = 1" if n == 1 else f"all {n} differences are equal"
-        words = f"No verdict: no spread to judge by ({why}): {_amount(question, estimates)}."
+        amount = _amount(question, estimates)
+        words = f"No verdict: no spread to judge by ({why}): {who} differ by {amount}."
         return Verdict("no_verdict", None, words)
     if n < evidence.seeds_floor:
         words = (
             f"Too few seeds: needs {evidence.seeds_floor} for a family of "
-            f"{_count(evidence.num_comparisons, 'comparison')}, has {n}."
+            f"{_count(evidence.num_comparisons, 'comparison')}, has {n} of {who}."
         )
         return Verdict("too_few_seeds", None, words)
     significant = evidence.p_holm < error_rate(question.confidence)
@@ -188,6 +190,10 @@ def _better_or_worse(
         return Verdict(key, "less_than", f"{claim}, but by less than {bound}: {numbers}.")
     words = f"{claim}, size unresolved (more or less than {bound}): {numbers}."
     return Verdict(key, "unresolved", words)
+
+
+def _who(question: Question) -> str:
+    return f"{question.treatment} and {question.baseline}"
 
 
 def _numbers(question: Question, estimates: PairedEstimates, evidence: Evidence) -> str:

@@ -37,12 +37,11 @@ def head_logits(features: Array, kernel: Array, bias: Array, row: ArmRow) -> Arr
     References:
         Cao et al. 2019, "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss".
     """
-    cosine = row.normalized_head > 0
-    feature_factor = jnp.where(cosine, _inverse_norm(features, 1, cosine), 1.0)
-    class_factor = jnp.where(cosine, _inverse_norm(kernel, 0, cosine), 1.0)
-    return (features @ kernel) * (feature_factor * class_factor) + jnp.where(cosine, 0.0, bias)[
-        None, :
-    ]
+    is_cosine = row.normalized_head > 0
+    products = features @ kernel
+    inverse_norms = _inverse_norm(features, 1, is_cosine) * _inverse_norm(kernel, 0, is_cosine)
+    # Selected whole: with a factor of 1 instead, XLA would sum the bias's gradient in another order.
+    return jnp.where(is_cosine, products * inverse_norms, products + bias[None, :])
 
 
 def _inverse_norm(vectors: Array, axis: int, used: Array) -> Array:

@@ -1,6 +1,6 @@
 """From the run files to everything else in the directory: tables, `comparison.json`, the report.
 
-Reads stored results only, so a directory can be derived again at any time, without JAX.
+Reads the directory only, so it can be derived again at any time, without JAX and the data set.
 """
 
 from __future__ import annotations
@@ -14,51 +14,48 @@ import numpy as np
 from cwjax.analysis.comparison import compare_arms
 from cwjax.analysis.family import Comparison, Rules
 from cwjax.analysis.metrics import METRICS
-from cwjax.analysis.new_test_sets import new_test_set_interval
+from cwjax.analysis.new_test_sets import NewTestSetInterval, new_test_set_interval
 from cwjax.analysis.pairing import ArmScores
-from cwjax.plan import NULL_CONTROL, Plan
+from cwjax.plan import NULL_CONTROL
+from cwjax.results.contents import Contents, read_contents
 from cwjax.results.record import RunRecord
-from cwjax.results.report import markdown_report
+from cwjax.results.report import write_report
 from cwjax.results.store import Store
 from cwjax.results.tables import class_scores_table, history_table, scores_table, to_parquet
 
 
-def derive(store: Store, plan: Plan) -> dict[str, Any]:
-    """Writes every derived file from the stored runs of a plan; returns the comparison.
+def derive(store: Store) -> dict[str, Any]:
+    """Writes every derived file of a directory whose runs are all finished; returns the comparison.
 
     Raises:
-        ConfigError: a run file is missing or damaged.
+        ConfigError: a file is missing or damaged.
     """
-    records = [store.read_run(arm, seed) for arm in plan.arm_names for seed in plan.splits]
-    store.write_bytes("scores.parquet", to_parquet(scores_table(records)))
-    classes = class_scores_table(records, plan.dataset.class_names)
-    store.write_bytes("class_scores.parquet", to_parquet(classes))
-    store.write_bytes("history.parquet", to_parquet(history_table(records)))
-    comparison = compare(plan, records)
+    contents = read_contents(store)
+    tables = {
+        "scores": scores_table(contents.records),
+        "class_scores": class_scores_table(contents.records, contents.class_names),
+        "history": history_table(contents.records),
+    }
+    for name, table in tables.items():
+        store.write_bytes(f"{name}.parquet", to_parquet(table))
+    comparison = compare(contents)
     store.write_json("comparison.json", comparison)
-    store.write_text("report.md", markdown_report(comparison, plan))
+    write_report(store, contents, comparison)
     return comparison
 
 
-def compare(plan: Plan, records: Sequence[RunRecord]) -> dict[str, Any]:
-    """The content of `comparison.json`: every arm against the baseline, on every metric.
-
-    Args:
-        plan: for the settings fixed before training.
-        records: every run of the plan.
-    """
-    analysis = plan.config.analysis
+def compare(contents: Contents) -> dict[str, Any]:
+    """The content of `comparison.json`: every arm against the baseline, on every metric."""
+    analysis, records = contents.analysis, contents.records
     primary = [
-        dataclasses.replace(
-            comparison, new_test_sets=_new_test_sets(plan, comparison, records)
-        )
-        for comparison in _comparisons(plan, records, analysis.metric)
+        dataclasses.replace(comparison, new_test_sets=_new_test_sets(contents, comparison))
+        for comparison in _comparisons(contents, analysis.metric)
     ]
     secondary = [
         comparison
         for metric in METRICS
         if metric != analysis.metric
-        for comparison in _comparisons(plan, records, metric)
+        for comparison in _comparisons(contents, metric)
     ]
     bad_runs = [
         {"arm": record.arm, "seed": record.seed, "status": record.status}
@@ -69,29 +66,27 @@ def compare(plan: Plan, records: Sequence[RunRecord]) -> dict[str, Any]:
         "metric": analysis.metric,
         "confidence": analysis.confidence,
         "smallest_effect": analysis.smallest_effect,
-        "baseline": plan.config.baseline,
-        "num_seeds": len(plan.splits),
+        "baseline": contents.baseline,
+        "seeds": list(contents.seeds),
         "num_ok_runs": len(records) - len(bad_runs),
         "bad_runs": bad_runs,
-        "equal_arms": plan.equal_arms,
-        "arms": [_arm_summary(arm, records) for arm in plan.arm_names],
+        "equal_arms": contents.config["equal_arms"],
+        "arms": [_arm_summary(arm, records) for arm in contents.arms],
         "comparisons": [dataclasses.asdict(comparison) for comparison in primary],
         "secondary": [dataclasses.asdict(comparison) for comparison in secondary],
     }
 
 
-def _comparisons(
-    plan: Plan, records: Sequence[RunRecord], metric: str
-) -> tuple[Comparison, ...]:
+def _comparisons(contents: Contents, metric: str) -> tuple[Comparison, ...]:
     arms = [
         ArmScores(
             arm,
-            {r.seed: r.scores[metric] for r in records if r.arm == arm and r.status == "ok"},
-            {r.seed: r.status for r in records if r.arm == arm and r.status != "ok"},
+            {seed: run.scores[metric] for seed, run in runs.items() if run.status == "ok"},
+            {seed: run.status for seed, run in runs.items() if run.status != "ok"},
         )
-        for arm in plan.arm_names
+        for arm, runs in contents.runs.items()
     ]
-    analysis = plan.config.analysis
+    analysis = contents.analysis
     primary = metric == analysis.metric
     rules = Rules(
         metric=METRICS[metric],
@@ -100,27 +95,24 @@ def _comparisons(
         diverged=analysis.diverged,
         primary=primary,
     )
-    controls = [NULL_CONTROL] if plan.config.null_control else []
-    return compare_arms(
-        arms, plan.config.baseline, rules, controls=controls, same_as=plan.equal_arms
-    )
+    controls = {NULL_CONTROL} & set(contents.arms)
+    same_as = contents.config["equal_arms"]
+    return compare_arms(arms, contents.baseline, rules, controls=controls, same_as=same_as)
 
 
-def _new_test_sets(plan: Plan, comparison: Comparison, records: Sequence[RunRecord]) -> Any:
-    by_run = {(record.arm, record.seed): record for record in records}
-    pairs = [
-        (by_run[comparison.baseline, seed], by_run[comparison.treatment, seed])
-        for seed in comparison.seeds
-    ]
+def _new_test_sets(contents: Contents, comparison: Comparison) -> NewTestSetInterval | None:
+    baseline_runs = contents.runs[comparison.baseline]
+    treatment_runs = contents.runs[comparison.treatment]
+    pairs = [(baseline_runs[seed], treatment_runs[seed]) for seed in comparison.seeds]
     if not pairs or any(r.status != "ok" for pair in pairs for r in pair):
         return None
     return new_test_set_interval(
         comparison.metric,
         [baseline.test_logits for baseline, _ in pairs],
         [treatment.test_logits for _, treatment in pairs],
-        plan.dataset.test_labels,
+        contents.examples.test_labels,
         np.stack([baseline.class_counts for baseline, _ in pairs]),
-        plan.config.analysis.confidence,
+        contents.analysis.confidence,
     )
 
 

@@ -19,6 +19,7 @@ def manifest(
     *,
     dataset: Mapping[str, Any],
     class_counts: Mapping[str, list[int]],
+    equal_arms: Mapping[str, str],
     device: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The content of `config.json`.
@@ -27,6 +28,7 @@ def manifest(
         config: the experiment.
         dataset: name, fingerprint, sizes and class names.
         class_counts: training examples of each class `[num_classes]`, for every seed.
+        equal_arms: arms that equal an earlier one on every seed: name -> the earlier one's name.
         device: platform, kind and the number of runs side by side in one program.
     """
     return {
@@ -37,6 +39,7 @@ def manifest(
         "null_control": config.null_control,
         "dataset": dict(dataset),
         "class_counts": dict(class_counts),
+        "equal_arms": dict(equal_arms),
         "environment": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -85,6 +88,7 @@ def continued(
         "seeds": _union(old["seeds"], new["seeds"]),
         "null_control": old["null_control"] or new["null_control"],
         "class_counts": {**old["class_counts"], **new["class_counts"]},
+        "equal_arms": new["equal_arms"],
         "environment_changes": _union(old["environment_changes"], changes),
     }
 

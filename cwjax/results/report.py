@@ -1,58 +1,80 @@
-"""`report.md`: the answer first, then the tables, then how it was measured."""
+"""The report: its files, and `report.md`: the answer, the tables, how it was measured."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cwjax.plan import Plan
-from cwjax.results.summary import arm_rows, comparison_rows
+from cwjax.analysis.metrics import METRICS
+from cwjax.results import measured
+from cwjax.results.contents import Contents
+from cwjax.results.store import Store
+from cwjax.results.summary import arm_rows, comparison_rows, headline, unit
 
 
-def markdown_report(comparison: Mapping[str, Any], plan: Plan) -> str:
+def write_report(store: Store, contents: Contents, comparison: Mapping[str, Any]) -> None:
+    """Writes `report.md`, `report.html` and `figures/`: the same results give the same bytes.
+
+    Args:
+        store: of the directory.
+        contents: what the directory holds.
+        comparison: the content of its `comparison.json`.
+    """
+    from cwjax.results.figures import report_figures  # matplotlib takes a second to import
+    from cwjax.results.html import html_report
+
+    figures = report_figures(contents, comparison)
+    (store.directory / "figures").mkdir(exist_ok=True)
+    for figure in figures:
+        store.write_text(f"figures/{figure.name}.svg", figure.svg)
+    store.write_text("report.md", markdown_report(contents, comparison))
+    store.write_text("report.html", html_report(contents, comparison, figures))
+
+
+def markdown_report(contents: Contents, comparison: Mapping[str, Any]) -> str:
     """The report as GitHub-flavoured Markdown, without clocks or paths.
 
     Args:
-        comparison: the content of `comparison.json`.
-        plan: what was run.
+        contents: of the directory.
+        comparison: the content of its `comparison.json`.
     """
-    config, dataset = plan.config, plan.dataset
-    seeds = ", ".join(map(str, plan.splits))
-    counts = {
-        ", ".join(map(str, split.class_counts.tolist())): None for split in plan.splits.values()
-    }
-    verdicts = [f"- {escape(entry['verdict']['words'])}" for entry in comparison["comparisons"]]
-    settings = [
-        f"| {name} | {escape(value)} |"
-        for part in ("data", "train", "analysis")
-        for name, value in config.settings()[part].items()
+    config, entries = contents.config, comparison["comparisons"]
+    metric = METRICS[comparison["metric"]]
+    lines = [
+        f"# {escape(headline(comparison))}",
+        "",
+        f"{escape(', '.join(contents.arms))} on {escape(measured.title(config))}; "
+        f"{len(contents.seeds)} seeds.",
+        "",
+        *(f"- {escape(entry['verdict']['words'])}" for entry in entries),
+        "",
+        "## Scores: mean ± standard deviation over seeds",
+        "",
+        markdown_table(arm_rows(comparison)),
+        "",
     ]
-    return "\n".join(
-        [
-            f"# {escape(', '.join(plan.arm_names))} on {escape(dataset.name)}",
+    if entries:
+        lines += [
+            f"## Difference from {escape(contents.baseline)} in {metric.title}, paired by seed",
             "",
-            *verdicts,
+            f"In {unit(metric)}; {100 * comparison['confidence']:g}% intervals, over seeds on this "
+            "test set, and over new seeds and new test sets.",
             "",
-            "## Scores: mean ± standard deviation over seeds",
-            "",
-            markdown_table(arm_rows(comparison)),
-            "",
-            "## Difference from the baseline, paired by seed",
-            "",
-            markdown_table(comparison_rows(comparison)) if verdicts else "One arm only.",
-            "",
-            "## How this was measured",
-            "",
-            f"Test examples: {len(dataset.test_labels)}. Training examples a class: "
-            f"{'; '.join(counts)}. Seeds: {seeds}. Data fingerprint (SHA-256): "
-            f"`{dataset.fingerprint}`.",
-            "",
-            "| setting | value |",
-            "|---|---|",
-            *settings,
+            markdown_table(comparison_rows(entries)),
             "",
         ]
-    )
+    facts = measured.facts(config) | measured.settings(config)
+    lines += [
+        "## How this was measured",
+        "",
+        markdown_table([{"what": name, "value": value} for name, value in facts.items()]),
+        "",
+        "```sh",
+        measured.command(config),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -67,7 +89,7 @@ def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
 
 def escape(text: object) -> str:
     """Text that means itself in Markdown: no markup, no table borders, one line."""
-    plain = str(text).replace("\n", " ")
-    for character in "\\`*_[]<>|#":
+    plain = " ".join(str(text).split())
+    for character in "\\`*_[]<>|#&~$":
         plain = plain.replace(character, "\\" + character)
     return plain

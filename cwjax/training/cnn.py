@@ -1,11 +1,13 @@
 """The convolutional network of the experiments, as a Flax module."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.typing import DTypeLike
 
 from cwjax.training.layers import conv_relu, conv_relu_pool, dropout
 
@@ -14,8 +16,8 @@ DROPOUT_RATE = 0.5
 NUM_FEATURES = 128
 
 
-def _glorot_uniform(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-    """`nnx.initializers.glorot_uniform`, drawn flat: the same bits, and it compiles in less time."""
+def _glorot_uniform(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+    """`nnx.initializers.glorot_uniform`, drawn flat: the same bits, compiled in less time."""
     *window, fan_in, fan_out = shape
     limit = math.sqrt(6 / (math.prod(window) * (fan_in + fan_out)))
     return jax.random.uniform(key, (math.prod(shape),), dtype, -limit, limit).reshape(shape)
@@ -45,14 +47,16 @@ class CNN(nnx.Module):
             )
         if num_classes < 2:
             raise ValueError(f"num_classes {num_classes}: the CNN needs at least 2")
-        init = {"kernel_init": _glorot_uniform, "rngs": rngs}
-        window = {"kernel_size": (3, 3), "padding": "VALID"}
+        linear = partial(nnx.Linear, kernel_init=_glorot_uniform, rngs=rngs)
+        conv = partial(
+            nnx.Conv, kernel_size=(3, 3), padding="VALID", kernel_init=_glorot_uniform, rngs=rngs
+        )
         rows, cols = (((side - 2) // 2 - 2) // 2 - 2 for side in (height, width))
-        self.conv1 = nnx.Conv(channels, 32, **window, **init)
-        self.conv2 = nnx.Conv(32, 64, **window, **init)
-        self.conv3 = nnx.Conv(64, 64, **window, **init)
-        self.dense = nnx.Linear(rows * cols * 64, NUM_FEATURES, **init)
-        self.head = nnx.Linear(NUM_FEATURES, num_classes, **init)
+        self.conv1 = conv(channels, 32)
+        self.conv2 = conv(32, 64)
+        self.conv3 = conv(64, 64)
+        self.dense = linear(rows * cols * 64, NUM_FEATURES)
+        self.head = linear(NUM_FEATURES, num_classes)
 
     def features(self, images: Array, *, dropout_key: Array | None = None) -> Array:
         """The 128 inputs of the head: `[batch, height, width, channels] -> [batch, 128]`.
@@ -75,6 +79,7 @@ class CNN(nnx.Module):
 
 
 def _params(layer: nnx.Conv) -> tuple[Array, Array]:
+    assert layer.bias is not None  # nnx.Conv has one unless told otherwise
     return layer.kernel[...], layer.bias[...]
 
 

@@ -53,10 +53,9 @@ def conv_relu_pool(x: Array, kernel: Array, bias: Array) -> Array:
     window the first gets the gradient, as in `flax.nnx.max_pool`. Arguments as for `conv_relu`.
 
     On CPU a window of 2x2 outputs comes from one 4x4 tile of inputs, so every product below is a
-    matrix product over the tiles, and what is summed are the outputs at the four offsets of the
-    window. With many channels the tiles are multiplied in the basis of Winograd's F(2x2, 3x3)
-    (Lavin & Gray, https://arxiv.org/abs/1509.09308): 16 products instead of 36. It keeps ties: where
-    an image is constant along an axis, the differences it takes are exactly zero.
+    matrix product over the tiles. With many channels they are taken in the basis of Winograd's
+    F(2x2, 3x3) (Lavin & Gray 2016, https://arxiv.org/abs/1509.09308): 16 products instead of 36.
+    Ties stay ties: where an image is constant along an axis, that basis holds exact zeros.
     """
     rows, cols = (x.shape[0] - 2) // 2, (x.shape[1] - 2) // 2
     if not on_cpu():
@@ -70,8 +69,8 @@ def conv_relu_pool(x: Array, kernel: Array, bias: Array) -> Array:
         signs = np.eye(4)
     else:
         inputs = jnp.stack(_listed(_on_both_axes(_winograd_input, tiles)))
-        kernels = jnp.stack(_listed(_on_both_axes(_winograd_kernel, kernel)))
-        products = _materialise(inputs) @ _materialise(kernels)
+        kernels = np.kron(WINOGRAD_KERNEL, WINOGRAD_KERNEL) @ kernel.reshape(9, -1)
+        products = _materialise(inputs) @ kernels.reshape(16, *kernel.shape[2:])
         signs = np.kron(WINOGRAD_OUTPUT, WINOGRAD_OUTPUT)
     pooled = _sum_pool_relu(signs, _materialise(products), bias)
     return pooled.reshape(rows, cols, x.shape[2], -1)
@@ -83,11 +82,11 @@ def dropout(x: Array, key: Array, rate: float = 0.5) -> Array:
     A word of random bits holds 32 masks of rate 1/2, or 4 of another rate, rounded to 1/256.
 
     Raises:
-        ValueError: the rate is not in [0, 1).
+        ValueError: the rate is not within 0 and 255/256.
     """
     threshold = round(256 * rate)
     if not 0 <= threshold < 256:
-        raise ValueError(f"rate {rate}: dropout needs a rate in [0, 1)")
+        raise ValueError(f"rate {rate}: dropout needs a rate from 0 to 255/256")
     masks_per_word = 32 if threshold == 128 else 4
     words = jax.random.bits(key, (-(-x.size // masks_per_word),), jnp.uint32)
     if threshold == 128:
@@ -150,9 +149,7 @@ def _slices_forward(x: Array, size: int, stride: int) -> tuple[Block, tuple[int,
     return _slices(x, size, stride), x.shape
 
 
-def _slices_backward(
-    size: int, stride: int, shape: tuple[int, ...], grads: Block
-) -> tuple[Array]:
+def _slices_backward(size: int, stride: int, shape: tuple[int, ...], grads: Block) -> tuple[Array]:
     """Adds every slice's gradient up in place; automatic differentiation would pad each first."""
     rows, cols, *rest = grads[0][0].shape
     overlap = (size - 1) // stride
@@ -182,8 +179,9 @@ def _patches_of_offsets(tiles: Block) -> Array:
     )
 
 
-# Winograd's F(2, 3) on one axis: 2 outputs of a 3-tap filter on 4 inputs by 4 products.
+# Winograd's F(2, 3) on one axis: 2 outputs of a 3-tap kernel over 4 inputs from 4 products.
 
+WINOGRAD_KERNEL = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], np.float32) / 2
 WINOGRAD_OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 
 
@@ -191,11 +189,7 @@ def _winograd_input(a: Array, b: Array, c: Array, d: Array) -> list[Array]:
     return [a - c, b + c, c - b, b - d]
 
 
-def _winograd_kernel(a: Array, b: Array, c: Array) -> list[Array]:
-    return [a, (a + b + c) / 2, (a - b + c) / 2, c]
-
-
-def _on_both_axes(transform: Callable[..., list[Array]], block: Block | Array) -> Block:
+def _on_both_axes(transform: Callable[..., list[Array]], block: Block) -> Block:
     columns = [transform(*column) for column in zip(*block, strict=True)]
     return [transform(*row) for row in zip(*columns, strict=True)]
 
@@ -215,12 +209,10 @@ def _sum_pool_relu(signs: np.ndarray, products: Array, bias: Array) -> Array:
     return _sum_pool_relu_forward(signs, products, bias)[0]
 
 
-def _sum_pool_relu_forward(
-    signs: np.ndarray, products: Array, bias: Array
-) -> tuple[Array, Array]:
+def _sum_pool_relu_forward(signs: np.ndarray, products: Array, bias: Array) -> tuple[Array, Array]:
     outputs = [
-        sum(product if sign > 0 else -product for sign, product in zip(row, products) if sign)
-        for row in signs
+        sum(sign * product for sign, product in zip(row, products, strict=True) if sign)
+        for row in signs.astype(products.dtype)
     ]
     largest = jnp.maximum(jnp.maximum(*outputs[:2]), jnp.maximum(*outputs[2:]))
     # The first output that is the maximum, or -1 where ReLU stops the gradient; as a float because
@@ -232,9 +224,7 @@ def _sum_pool_relu_forward(
     return _materialise((jax.nn.relu(largest + bias), winner))
 
 
-def _sum_pool_relu_backward(
-    signs: np.ndarray, winner: Array, grad: Array
-) -> tuple[Array, Array]:
+def _sum_pool_relu_backward(signs: np.ndarray, winner: Array, grad: Array) -> tuple[Array, Array]:
     grad = _materialise(grad)
     sign = jnp.zeros((), grad.dtype)
     for index, row in enumerate(signs.astype(grad.dtype)):

@@ -154,8 +154,9 @@ def make_programs(make_model: ModelFactory, config: TrainConfig, num_classes: in
         trained = (state.params, state.class_scale)
         loss, grads = jax.value_and_grad(batch_loss)(trained)
         updates, opt_state = tx.update(grads, state.opt_state, trained)
-        updates = mask_updates(updates, row, block.epoch)
-        params, class_scale = optax.apply_updates(trained, updates)
+        params, class_scale = keep_frozen(
+            trained, optax.apply_updates(trained, updates), row, block.epoch
+        )
         return RunState(
             params=params,
             class_scale=class_scale,
@@ -205,21 +206,22 @@ def is_head(path: tuple[Any, ...]) -> bool:
     return getattr(path[0], "key", None) == "head"
 
 
-def mask_updates(
-    updates: tuple[nnx.State, jax.Array], row: ArmRow, epoch: jax.Array
+def keep_frozen(
+    old: tuple[nnx.State, jax.Array],
+    new: tuple[nnx.State, jax.Array],
+    row: ArmRow,
+    epoch: jax.Array,
 ) -> tuple[nnx.State, jax.Array]:
-    """Zeroes the updates of what the arm does not train in this epoch.
+    """`new`, but `old` where the arm does not train in this epoch; each is parameters, class scale.
 
-    First stage: everything but the class scale. Second stage: cRT trains the head alone, LWS the class scale alone.
+    First stage: all is trained but the class scale. Second stage: cRT trains the head alone, LWS the class scale alone.
     """
-    param_updates, scale_update = updates
     second_stage = epoch >= row.second_stage_from
     train_head = ~second_stage | (row.second_stage_head == SECOND_STAGE_CRT)
     train_scale = second_stage & (row.second_stage_head == SECOND_STAGE_LWS)
-    param_updates = jax.tree.map_with_path(
-        lambda path, update: jnp.where(
-            train_head if is_head(path) else ~second_stage, update, jnp.zeros_like(update)
-        ),
-        param_updates,
+    params = jax.tree.map_with_path(
+        lambda path, old, new: jnp.where(train_head if is_head(path) else ~second_stage, new, old),
+        old[0],
+        new[0],
     )
-    return param_updates, jnp.where(train_scale, scale_update, jnp.zeros_like(scale_update))
+    return params, jnp.where(train_scale, new[1], old[1])

@@ -144,7 +144,7 @@ def test_all_runs_diverged():
     assert refused.verdict.key == "refused"
     (dropped,) = compare_arms([baseline(), all_bad], "uniform", Rules(diverged="drop-pair"))
     assert dropped.verdict.key == "no_verdict"
-    assert dropped.verdict.words.startswith("No verdict: no pair of runs is left")
+    assert dropped.verdict.words.startswith("No verdict: no pair of runs of a and uniform is left")
     (worst,) = compare_arms([baseline(), all_bad], "uniform", Rules(diverged="worst-score"))
     assert worst.verdict.key == "worse"
 

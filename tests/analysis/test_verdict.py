@@ -5,7 +5,7 @@ import pytest
 
 from cwjax.analysis.comparison import paired_comparison
 from cwjax.analysis.metrics import METRICS, Metric
-from cwjax.analysis.verdict import no_pairs, refused
+from cwjax.analysis.verdict import Question, no_pairs, refused
 
 BASELINE = np.linspace(0.88, 0.92, 10)
 NOISE = np.array([3, -1, 2, -2, 1, -3, 2, -2, 1, -1]) * 1e-3  # mean 0, no two flips alike
@@ -32,7 +32,8 @@ def test_no_spread_to_judge_by():
     one = compare(0.01, n=1)
     assert one.verdict.key == "no_verdict"
     assert one.verdict.words == (
-        "No verdict: no spread to judge by (n = 1): +1.30 percentage points in balanced accuracy."
+        "No verdict: no spread to judge by (n = 1): balanced and uniform differ by +1.30 percentage "
+        "points in balanced accuracy."
     )
     constant = compare(0.01, spread=0, n=10)  # a spread of rounding errors only
     assert constant.verdict.key == "no_verdict"
@@ -48,8 +49,8 @@ def test_too_few_seeds(n, m, floor):
     result = compare(0.5, n=n, num_comparisons=m, smallest_effect=0.01)
     assert result.verdict.key == "too_few_seeds"
     family = "1 comparison" if m == 1 else f"{m} comparisons"
-    expected = f"Too few seeds: needs {floor} for a family of {family}, has {n}."
-    assert result.verdict.words == expected
+    expected = f"Too few seeds: needs {floor} for a family of {family}, has {n} of balanced and "
+    assert result.verdict.words == expected + "uniform."
     assert result.estimates.seed_interval.excludes_zero  # however clear it looks
     assert result.evidence.detectable_effect is None
     assert result.evidence.seeds_needed is None
@@ -185,11 +186,12 @@ def test_own_metric():
 
 
 def test_refused_names_the_runs():
-    verdict = refused(("uniform seed 3 (diverged)", "balanced seed 5 (failed)"))
+    question = Question("uniform", "balanced", METRICS["accuracy"], 0.95)
+    verdict = refused(question, ("uniform seed 3 (diverged)", "balanced seed 5 (failed)"))
     assert verdict.key == "refused"
-    assert "No verdict: refused" in verdict.words
+    assert verdict.words.startswith("No verdict: refused for balanced and uniform, because")
     assert "uniform seed 3 (diverged), balanced seed 5 (failed)" in verdict.words
-    assert no_pairs().key == "no_verdict"
+    assert no_pairs(question).key == "no_verdict"
 
 
 def test_every_metric_has_words():

@@ -1,0 +1,90 @@
+"""What an experiment directory holds, read once: settings, finished runs, examples of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cwjax.config import AnalysisConfig, ConfigError
+from cwjax.plan import NULL_CONTROL
+from cwjax.results.examples import Examples, read_examples
+from cwjax.results.record import RunRecord
+from cwjax.results.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """A finished experiment, as its directory tells it: neither its data set nor JAX is needed."""
+
+    config: Mapping[str, Any]  # of config.json
+    records: tuple[RunRecord, ...]  # every run, arm by arm, in the order of arms and seeds
+    examples: Examples
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Every arm, baseline first, the A/A control last."""
+        return arm_names(self.config)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of every arm."""
+        return tuple(self.config["seeds"])
+
+    @property
+    def baseline(self) -> str:
+        """The arm that the others are compared with."""
+        return self.config["settings"]["baseline"]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name a class, in the order of the labels."""
+        return tuple(self.config["dataset"]["class_names"])
+
+    @property
+    def analysis(self) -> AnalysisConfig:
+        """What was fixed before the first run."""
+        return AnalysisConfig(**self.config["settings"]["analysis"])
+
+    @cached_property
+    def runs(self) -> dict[str, dict[int, RunRecord]]:
+        """arm -> seed -> its run."""
+        runs: dict[str, dict[int, RunRecord]] = {arm: {} for arm in self.arms}
+        for record in self.records:
+            runs[record.arm][record.seed] = record
+        return runs
+
+    def ok_runs(self, arm: str) -> list[RunRecord]:
+        """The runs of an arm that ended in a score, in the order of seeds."""
+        return [record for record in self.runs[arm].values() if record.status == "ok"]
+
+
+def arm_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Every arm of a `config.json`, baseline first, the A/A control last."""
+    return (*config["arms"], *([NULL_CONTROL] if config["null_control"] else []))
+
+
+def read_contents(store: Store) -> Contents:
+    """Reads a directory whose runs are all finished.
+
+    Raises:
+        ConfigError: it is no such directory, or a file is missing or damaged.
+    """
+    config = store.read_config()
+    if config is None:
+        raise ConfigError(
+            f"{store.directory} holds no config.json: give a directory that a comparison wrote"
+        )
+    keys = [(arm, seed) for arm in arm_names(config) for seed in config["seeds"]]
+    missing = [f"{arm} seed {seed}" for arm, seed in keys if not store.has_run(arm, seed)]
+    if missing:
+        raise ConfigError(
+            f"{len(missing)} of {len(keys)} runs are not finished, the first is {missing[0]}: give "
+            "the command that trained them again, it continues where it stopped"
+        )
+    return Contents(
+        config=config,
+        records=tuple(store.read_run(arm, seed) for arm, seed in keys),
+        examples=read_examples(store.directory / "examples.npz"),
+    )

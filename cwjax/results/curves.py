@@ -1,0 +1,105 @@
+"""Figures of training: every run over its epochs, and how the arms drift apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cwjax.results.contents import Contents
+from cwjax.results.style import INK, ArmStyle, panels, shorten, starts_row, styled
+
+MAX_POINTS = 60
+"""Of a curve: of more epochs an even selection is drawn, the first and the last among them."""
+
+
+def trained_arms(contents: Contents) -> tuple[str, ...]:
+    """The arms with a history; post-hoc arms are computed from another arm's runs."""
+    return tuple(arm for arm in contents.arms if _curves(contents, arm))
+
+
+@styled
+def learning_curves(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figure:
+    """A panel an arm: balanced validation accuracy of its runs, their mean, the baseline's mean.
+
+    Args:
+        contents: with at least one trained arm.
+        styles: of the arms.
+    """
+    arms = trained_arms(contents)
+    figure, axes = panels(len(arms), height=1.9)
+    baseline = _curves(contents, contents.baseline)
+    for index, (axis, arm) in enumerate(zip(axes, arms, strict=True)):
+        curves = list(_curves(contents, arm).values())
+        for curve in curves:
+            epochs = _selection(len(curve))
+            axis.plot(epochs + 1, 100 * curve[epochs], color=styles[arm].color, lw=0.9, alpha=0.65)
+        if arm != contents.baseline and baseline:
+            mean = _mean(list(baseline.values()))
+            style = styles[contents.baseline]
+            axis.plot(np.arange(1, len(mean) + 1), 100 * mean, color=style.color, lw=1.6)
+        mean = _mean(curves)
+        axis.plot(np.arange(1, len(mean) + 1), 100 * mean, color=INK, linewidth=1.8)
+        axis.set_title(shorten(arm))
+        axis.grid(axis="y")
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if starts_row(index):
+            axis.set_ylabel("balanced validation\naccuracy, %")
+    return figure
+
+
+@styled
+def paired_curves(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figure:
+    """A panel an arm: its runs minus the baseline's of the same seed, epoch by epoch.
+
+    An effect of weighting that fades with training shows as a curve that returns to 0.
+
+    Args:
+        contents: with the baseline and at least one other trained arm.
+        styles: of the arms.
+    """
+    baseline = _curves(contents, contents.baseline)
+    arms = [arm for arm in trained_arms(contents) if arm != contents.baseline]
+    figure, axes = panels(len(arms), height=1.9)
+    for index, (axis, arm) in enumerate(zip(axes, arms, strict=True)):
+        differences = []
+        for seed, curve in _curves(contents, arm).items():
+            if seed in baseline:
+                shared = min(len(curve), len(baseline[seed]))  # a second stage adds epochs
+                differences.append(curve[:shared] - baseline[seed][:shared])
+        axis.axhline(0, color=styles[contents.baseline].color, linewidth=1.6)
+        for difference in differences:
+            epochs = _selection(len(difference))
+            color = styles[arm].color
+            axis.plot(epochs + 1, 100 * difference[epochs], color=color, lw=0.9, alpha=0.65)
+        if differences:
+            mean = _mean(differences)
+            axis.plot(np.arange(1, len(mean) + 1), 100 * mean, color=INK, linewidth=1.8)
+        axis.set_title(shorten(arm))
+        axis.grid(axis="y")
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if starts_row(index):
+            axis.set_ylabel("difference,\npercentage points")
+    return figure
+
+
+def _curves(contents: Contents, arm: str) -> dict[int, np.ndarray]:
+    """Balanced validation accuracy by seed, `[num_epochs]`, of the runs that ended well."""
+    return {
+        record.seed: record.history["val_balanced_accuracy"]
+        for record in contents.ok_runs(arm)
+        if record.history
+    }
+
+
+def _mean(curves: Sequence[np.ndarray]) -> np.ndarray:
+    return np.mean(curves, axis=0)
+
+
+def _selection(num_epochs: int) -> np.ndarray:
+    """Indices of the epochs that are drawn."""
+    return np.unique(np.linspace(0, num_epochs - 1, min(num_epochs, MAX_POINTS)).round().astype(int))
