@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cwjax.config import ExperimentConfig, RuntimeConfig
+from cwjax.config import ConfigError, ExperimentConfig, RuntimeConfig
 from cwjax.events import EpochFinished, Event, Finished, Planned, RunFinished, RunStored, TrainingEvent
 from cwjax.methods.posthoc import RunOutputs, apply_post_hoc
 from cwjax.methods.registry import Arm
@@ -119,14 +119,16 @@ def _train_missing(plan: Plan, store: Store, runtime: RuntimeConfig) -> Iterator
         return
     store.log("training", runs=len(to_train))
     histories: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for event in _training_events(plan, to_train, runtime):
+    for event in _training_events(plan, to_train, store, runtime):
         yield event
         match event:
             case EpochFinished(run=run):
+                if event.epoch == 0:
+                    histories[run.arm, run.seed] = []
                 labels = plan.dataset.train_labels[run.validation_indices]
                 counts = plan.splits[run.seed].class_counts
                 row = epoch_scores(event.train_loss, event.validation_logits, labels, counts)
-                histories.setdefault((run.arm, run.seed), []).append(row)
+                histories[run.arm, run.seed].append(row)
             case RunFinished(run=run):
                 record = _trained_record(plan, event, histories.pop((run.arm, run.seed)))
                 store.write_run(record)
@@ -136,19 +138,43 @@ def _train_missing(plan: Plan, store: Store, runtime: RuntimeConfig) -> Iterator
 
 
 def _training_events(
-    plan: Plan, runs: list[Run], runtime: RuntimeConfig
+    plan: Plan, runs: list[Run], store: Store, runtime: RuntimeConfig
 ) -> Iterator[TrainingEvent]:
+    """Trains `runs`, in narrower chunks where device memory turns out too small."""
+    from cwjax.training import engine
     from cwjax.training.cnn import CNN
-    from cwjax.training.engine import default_lanes, train
 
-    dataset = plan.dataset
-    return train(
-        runs,
-        dataset,
-        lambda rngs: CNN(dataset.image_shape, dataset.num_classes, rngs=rngs),
-        plan.config.train,
-        default_lanes(runtime.max_parallel_runs),
-    )
+    dataset, settings = plan.dataset, plan.config.train
+
+    def make_model(rngs: Any) -> CNN:
+        return CNN(dataset.image_shape, dataset.num_classes, rngs=rngs)
+
+    content = store.read_config() or {}
+    width = content["width"]  # kept once chosen: another width would change results in the last bits
+    if width is None:
+        fitting = engine.fitting_width(dataset, make_model, settings, len(plan.runs))
+        width = fitting and min(fitting, runtime.max_parallel_runs or fitting)
+    finished: set[tuple[str, int]] = set()
+    while True:
+        if width != content["width"]:
+            content["width"] = width
+            store.write_json("config.json", content)
+        remaining = [run for run in runs if (run.arm, run.seed) not in finished]
+        try:
+            for event in engine.train(
+                remaining, dataset, make_model, settings, engine.default_lanes(width)
+            ):
+                if isinstance(event, RunFinished):
+                    finished.add((event.run.arm, event.run.seed))
+                yield event
+            return
+        except engine.OutOfDeviceMemory as error:
+            if width is None or width <= 1:
+                raise ConfigError(
+                    "one run does not fit into device memory: give a smaller --batch-size"
+                ) from error
+            width //= 2
+            store.log("out_of_memory", new_width=width)
 
 
 def _trained_record(

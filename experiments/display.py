@@ -21,7 +21,7 @@ from cwjax.analysis.power import seeds_floor
 from cwjax.events import EpochFinished, Event, Finished, Planned, RunStored, StepsFinished
 from cwjax.methods.arms import list_arms
 from cwjax.plan import Plan
-from cwjax.results.summary import arm_rows, comparison_rows, unit
+from cwjax.results.summary import arm_rows, comparison_rows, shown_metrics, unit
 
 LINE_SECONDS = 10
 """Without a terminal, a line of progress at most this often."""
@@ -143,17 +143,19 @@ class _Tracker:
                 yield f"{arm} {self._metric.format_signed(difference)} (n={len(seeds)})"
 
 
-def print_comparison(comparison: Mapping[str, Any], metric: Metric | None = None) -> None:
+def print_comparison(
+    comparison: Mapping[str, Any], metrics: Sequence[Metric] | None = None
+) -> None:
     """The tables of scores and differences, and each verdict in a sentence.
 
     Args:
         comparison: the content of `comparison.json`.
-        metric: the primary metric, where it is none of `METRICS`.
+        metrics: columns of scores, the primary metric first [default: those of the reports].
     """
-    metric = metric or METRICS[comparison["metric"]]
-    console = Console()
-    percent = "%" if metric.is_fraction else ""
-    print_table(console, f"mean ± standard deviation over seeds {percent}", arm_rows(comparison), 1)
+    metrics = metrics or shown_metrics(comparison)
+    metric, console = metrics[0], Console()
+    title = "mean ± standard deviation over seeds"
+    print_table(console, title, arm_rows(comparison, metrics), 2)
     entries = comparison["comparisons"]
     if entries:
         title = f"{metric.title}: difference from {comparison['baseline']}, {unit(metric)}"
@@ -176,7 +178,7 @@ def print_table(
     arm, *others = rows[0]
     widths = {name: _column_width(name, [row[name] for row in rows]) for name in others}
     arm_width = max(len(row[arm]) for row in rows)
-    shown = [name for name in others]
+    shown = list(others)
     while len(shown) > num_kept and _total(widths, shown, min(arm_width, 16)) > console.width:
         shown.pop()
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")

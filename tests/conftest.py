@@ -10,8 +10,9 @@ import pytest
 
 from cwjax.config import DataConfig, ExperimentConfig, TrainConfig
 from cwjax.data.dataset import Dataset
+from cwjax.training.devices import SINGLE_THREADED
 
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+os.environ["XLA_FLAGS"] = SINGLE_THREADED
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 

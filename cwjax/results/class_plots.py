@@ -1,10 +1,9 @@
-"""Figures by class: what the classes are, what an arm changes in each, where arms disagree."""
+"""Figures by class: what the classes are, and what an arm changes in each."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,13 +13,10 @@ from matplotlib.figure import Figure
 from cwjax.results import measured
 from cwjax.results.contents import Contents
 from cwjax.results.record import RunRecord
-from cwjax.results.style import INK, MUTED, WIDTH, ArmStyle, panels, shorten, starts_row, styled
+from cwjax.results.style import INK, MUTED, WIDTH, ArmStyle, panels, shorten, styled
 
 MAX_CLASSES = 20
 """Columns of the figure of classes: of more classes an even selection by size is shown."""
-
-NUM_DISAGREEMENTS = 10
-"""Test images that are shown."""
 
 _BLUES = LinearSegmentedColormap.from_list("blues", [(0, 0.447, 0.698, 0), (0, 0.447, 0.698, 1)])
 
@@ -41,7 +37,7 @@ def classes(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figure:
     if len(order) > MAX_CLASSES:
         order = order[np.linspace(0, len(order) - 1, MAX_CLASSES).round().astype(int)]
     strip = _sample_strip(contents, order)
-    left, right, gap = 0.85, 2.1, 0.12
+    left, right, gap = 0.75, 1.9, 0.12
     span = WIDTH - left - right
     heights = {"samples": span * strip.shape[0] / strip.shape[1], "weights": 1.5, "counts": 1.2}
     total, y = sum(heights.values()) + 2 * gap + 0.6, 0.5
@@ -89,7 +85,7 @@ def _draw_weights(
 ) -> None:
     """One line for all arms of equal weights, named at its right end; names are kept apart."""
     lines: dict[tuple[float, ...], list[str]] = {}
-    for arm in trained_or_first(contents):
+    for arm in contents.config["arms"]:
         weights = contents.runs[arm][contents.seeds[0]].class_weights[order]
         lines.setdefault(tuple(weights.tolist()), []).append(arm)
     axis.set_yscale("log")
@@ -105,27 +101,23 @@ def _draw_weights(
     ends = sorted((weights[-1], arms) for weights, arms in lines.items())
     floor = -np.inf
     for end, arms in ends:
-        place = max(float(axis.transAxes.inverted().transform(axis.transData.transform((0, end)))[1]), floor)
+        place = max(
+            float(axis.transAxes.inverted().transform(axis.transData.transform((0, end)))[1]), floor
+        )
         floor = place + 0.13
         more = f" and {len(arms) - 2} more" if len(arms) > 2 else ""
-        axis.text(
-            1.015, place, shorten(", ".join(arms[:2]), 30) + more, transform=axis.transAxes,
-            va="center", fontsize=8, color=INK,
-        )  # fmt: skip
-        axis.plot(1.005, place, styles[arms[0]].marker, color=styles[arms[0]].color, ms=5,
-                  transform=axis.transAxes, clip_on=False)  # fmt: skip
-
-
-def trained_or_first(contents: Contents) -> tuple[str, ...]:
-    """The arms whose first run says what they were trained with: all but the A/A control."""
-    return tuple(contents.config["arms"])
+        text = shorten(", ".join(arms[:2]), 30) + more
+        frame: dict[str, Any] = {"transform": axis.transAxes}
+        axis.text(1.015, place, text, va="center", fontsize=8, **frame)
+        style = styles[arms[0]]
+        axis.plot(1.005, place, style.marker, color=style.color, ms=5, clip_on=False, **frame)
 
 
 def _sample_strip(contents: Contents, order: np.ndarray) -> np.ndarray:
     """A column of images a class, uint8 `[height, width]` or `[height, width, 3]`."""
     examples = contents.examples
     columns = [examples.samples[examples.sample_labels == label] for label in order]
-    rows = min(4, max(len(column) for column in columns))
+    rows = min(3, max(len(column) for column in columns))
     blank = np.zeros_like(examples.samples[:1])
     strips = []
     for column in columns:
@@ -135,7 +127,7 @@ def _sample_strip(contents: Contents, order: np.ndarray) -> np.ndarray:
 
 
 def to_picture(image: np.ndarray, largest: int = 2_000) -> np.ndarray:
-    """`[height, width, channels]` as matplotlib shows it, thinned to at most `largest` pixels a side."""
+    """`[height, width, channels]` as matplotlib shows it, thinned to `largest` pixels a side."""
     step = -(-max(image.shape[:2]) // largest)
     image = image[::step, ::step]
     return image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
@@ -155,28 +147,32 @@ def recall_differences(
     order = class_order(contents)
     counts = measured.class_counts(contents.config)
     labels = [
-        f"{shorten(contents.class_names[c], 22)}  n = {measured.span(*counts[c])}" for c in order
+        f"{shorten(contents.class_names[c], 22)} (n = {measured.span(*counts[c])})" for c in order
     ]
     few = len(order) <= 40
     height = min(7.0, 0.3 + 0.21 * len(order))
     left = 0.35 + 0.066 * max(map(len, labels)) if few else 0.75
-    figure, axes = panels(len(arms), height=height, left=left)
-    for index, (axis, arm) in enumerate(zip(axes, arms, strict=True)):
+    figure, made = panels(len(arms), height=height, left=left)
+    for panel, arm in zip(made, arms, strict=True):
+        axis = panel.axis
         baseline, treatment = paired_runs(contents, arm)
         difference = 100 * (recalls(treatment) - recalls(baseline))[:, order]
         places, style = np.arange(len(order)), styles[arm]
         axis.axvline(0, color=INK, linewidth=0.8)
-        axis.hlines(places, difference.min(axis=0), difference.max(axis=0), color=style.color, lw=2.5, alpha=0.6)
-        axis.plot(difference.mean(axis=0), places, style.marker, color=style.color, ms=4.5, markeredgecolor=INK, markeredgewidth=0.5)
+        low, high = difference.min(axis=0), difference.max(axis=0)
+        axis.hlines(places, low, high, color=style.color, linewidth=2.5, alpha=0.6)
+        edge: dict[str, Any] = {"markeredgecolor": INK, "markeredgewidth": 0.5}
+        mean = difference.mean(axis=0)
+        axis.plot(mean, places, style.marker, color=style.color, markersize=4.5, **edge)
         axis.set_title(shorten(arm))
         axis.grid(axis="x")
-        if index == 0:
-            axis.set_ylim(len(order) - 0.4, -0.6)
-            if few:
-                axis.set_yticks(places, labels)
-            else:
-                axis.set_ylabel("classes, from head to tail")
-    figure.text(0.5, 0.1 / figure.get_figheight(), "difference in recall, percentage points (better →)", ha="center", color=MUTED)
+        if not few and panel.starts_row:
+            axis.set_ylabel("classes, from head to tail")
+        if panel.ends_column:
+            axis.set_xlabel("recall, points  (better →)")
+    made[0].axis.set_ylim(len(order) - 0.4, -0.6)  # of all panels, as are the ticks
+    if few:
+        made[0].axis.set_yticks(range(len(order)), labels)
     return figure
 
 
@@ -200,112 +196,27 @@ def confusion_matrices(contents: Contents) -> Figure:
     arms = [arm for arm in contents.arms if contents.ok_runs(arm)]
     order = class_order(contents)
     names = [shorten(contents.class_names[c], 10) for c in order]
-    figure, axes = panels(len(arms), height=2.2, left=0.45 + 0.07 * max(map(len, names)))
-    for index, (axis, arm) in enumerate(zip(axes, arms, strict=True)):
+    wide = max(map(len, names))
+    left, bottom = 0.45 + 0.07 * wide, 0.5 if wide < 3 else 0.35 + 0.07 * wide
+    figure, made = panels(len(arms), height=2.4, left=left, bottom=bottom)
+    for panel, arm in zip(made, arms, strict=True):
+        axis = panel.axis
         total = np.sum([run.confusion_matrix for run in contents.ok_runs(arm)], axis=0)
         total = total[np.ix_(order, order)].astype(float)
         share = total / np.maximum(total.sum(axis=1, keepdims=True), 1)
         axis.imshow(share, cmap=_BLUES, vmin=0, vmax=1, interpolation="none", aspect="auto")
         axis.set_title(shorten(arm))
         if len(order) <= 12 and len(arms) <= 6:
-            for y, x in zip(*np.nonzero(share >= 0.005), strict=True):
+            for y, x in zip(*np.nonzero(share >= 0.01), strict=True):
                 color = "#ffffff" if share[y, x] > 0.6 else INK
-                axis.text(x, y, f"{100 * share[y, x]:.0f}", ha="center", va="center", fontsize=6.5, color=color)
-        if index == 0 and len(order) <= 30:
-            axis.set_xticks(range(len(order)), names, rotation=0 if max(map(len, names)) < 3 else 90)
-            axis.set_yticks(range(len(order)), names)
-        if starts_row(index):
+                text = f"{100 * share[y, x]:.0f}"
+                axis.text(x, y, text, ha="center", va="center", fontsize=6.5, color=color)
+        if panel.starts_row:
             axis.set_ylabel("true class")
-        axis.set_xlabel("predicted class")
-    return figure
-
-
-@dataclass(frozen=True)
-class Disagreement:
-    """A test image on which arms differ."""
-
-    place: int  # in Examples.test_images
-    label: int
-    num_runs: int  # of the treatment, whose prediction differs from the baseline's of that seed
-    num_pairs: int
-    arm: str  # the treatment that differs most often
-    baseline_prediction: int  # this and the next: the most frequent pair where the two differ
-    arm_prediction: int
-
-
-def find_disagreements(contents: Contents) -> list[Disagreement]:
-    """The images on which arms differ from the baseline most often, over all arms and seeds."""
-    indices = contents.examples.test_indices
-    treatments = [arm for arm in contents.config["arms"] if arm != contents.baseline]
-    pairs = {arm: paired_runs(contents, arm) for arm in treatments}
-    predictions = {
-        arm: tuple(
-            np.stack([run.test_logits[indices].argmax(axis=1) for run in runs]) for runs in both
-        )
-        for arm, both in pairs.items()
-        if both[0]
-    }
-    if not predictions:
-        return []
-    counts = np.stack([np.sum(b != t, axis=0) for b, t in predictions.values()])
-    total = counts.sum(axis=0)
-    found = []
-    for place in np.argsort(-total, kind="stable")[:NUM_DISAGREEMENTS]:
-        if total[place] == 0:
-            break
-        arm = list(predictions)[int(counts[:, place].argmax())]
-        baseline, treatment = (runs[:, place] for runs in predictions[arm])
-        differ = baseline != treatment
-        votes = zip(baseline[differ].tolist(), treatment[differ].tolist(), strict=True)
-        baseline_prediction, arm_prediction = _most_frequent(votes)
-        found.append(
-            Disagreement(
-                place=int(place),
-                label=int(contents.examples.test_labels[indices[place]]),
-                num_runs=int(differ.sum()),
-                num_pairs=len(differ),
-                arm=arm,
-                baseline_prediction=baseline_prediction,
-                arm_prediction=arm_prediction,
-            )
-        )
-    return found
-
-
-def _most_frequent(votes: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """The smallest of those that are equally frequent."""
-    counted = Counter(votes)
-    return min(counted, key=lambda vote: (-counted[vote], vote))
-
-
-@styled
-def disagreements(contents: Contents, found: Sequence[Disagreement]) -> Figure:
-    """The test images on which arms disagree most often, with the label and both predictions."""
-    per_row = 5
-    cell, height, text = WIDTH / per_row, 1.05, 0.62
-    rows = -(-len(found) // per_row)
-    total = rows * (height + text)
-    width = min(len(found), per_row) * cell
-    figure = Figure(figsize=(width, total))
-    for index, one in enumerate(found):
-        row, column = divmod(index, per_row)
-        top = total - row * (height + text)
-        x, y = column * cell / width, (top - height) / total
-        axis = figure.add_axes((x, y, height / width, height / total))
-        axis.imshow(
-            to_picture(contents.examples.test_images[one.place], 200), cmap="gray", vmin=0, vmax=255,
-            interpolation="none", aspect="auto",
-        )  # fmt: skip
-        axis.axis("off")
-        names = contents.class_names
-        lines = [
-            f"is {shorten(names[one.label], 14)}",
-            f"{shorten(contents.baseline, 22)}: {shorten(names[one.baseline_prediction], 14)}",
-            f"{shorten(one.arm, 22)}: {shorten(names[one.arm_prediction], 14)}",
-        ]
-        figure.text(x, y - 0.02 / total, lines[0], va="top", weight="bold", fontsize=8)
-        for number, line in enumerate(lines[1:], start=1):
-            figure.text(x, y - (0.02 + 0.16 * number) / total, line, va="top", fontsize=8)
-        share = f"{one.num_runs} of {one.num_pairs} seeds"
-        figure.text(x + (height + 0.08) / width, y, share, va="bottom", fontsize=8, color=MUTED)
+        if panel.ends_column:
+            axis.set_xlabel("predicted class")
+        axis.tick_params(axis="x", labelrotation=0 if wide < 3 else 90)
+    if len(order) <= 30:
+        made[0].axis.set_xticks(range(len(order)), names)
+        made[0].axis.set_yticks(range(len(order)), names)
     return figure

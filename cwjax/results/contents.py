@@ -49,7 +49,7 @@ class Contents:
 
     @cached_property
     def runs(self) -> dict[str, dict[int, RunRecord]]:
-        """arm -> seed -> its run."""
+        """Arm -> seed -> its run."""
         runs: dict[str, dict[int, RunRecord]] = {arm: {} for arm in self.arms}
         for record in self.records:
             runs[record.arm][record.seed] = record

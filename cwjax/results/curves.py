@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cwjax.results.contents import Contents
-from cwjax.results.style import INK, ArmStyle, panels, shorten, starts_row, styled
+from cwjax.results.style import INK, ArmStyle, panels, shorten, styled
 
 MAX_POINTS = 60
 """Of a curve: of more epochs an even selection is drawn, the first and the last among them."""
@@ -29,9 +29,10 @@ def learning_curves(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figur
         styles: of the arms.
     """
     arms = trained_arms(contents)
-    figure, axes = panels(len(arms), height=1.9)
+    figure, made = panels(len(arms), height=1.9)
     baseline = _curves(contents, contents.baseline)
-    for index, (axis, arm) in enumerate(zip(axes, arms, strict=True)):
+    for panel, arm in zip(made, arms, strict=True):
+        axis = panel.axis
         curves = list(_curves(contents, arm).values())
         for curve in curves:
             epochs = _selection(len(curve))
@@ -44,9 +45,10 @@ def learning_curves(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figur
         axis.plot(np.arange(1, len(mean) + 1), 100 * mean, color=INK, linewidth=1.8)
         axis.set_title(shorten(arm))
         axis.grid(axis="y")
-        axis.set_xlabel("epoch")
+        if panel.ends_column:
+            axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if starts_row(index):
+        if panel.starts_row:
             axis.set_ylabel("balanced validation\naccuracy, %")
     return figure
 
@@ -63,8 +65,9 @@ def paired_curves(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figure:
     """
     baseline = _curves(contents, contents.baseline)
     arms = [arm for arm in trained_arms(contents) if arm != contents.baseline]
-    figure, axes = panels(len(arms), height=1.9)
-    for index, (axis, arm) in enumerate(zip(axes, arms, strict=True)):
+    figure, made = panels(len(arms), height=1.9)
+    for panel, arm in zip(made, arms, strict=True):
+        axis = panel.axis
         differences = []
         for seed, curve in _curves(contents, arm).items():
             if seed in baseline:
@@ -80,11 +83,17 @@ def paired_curves(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figure:
             axis.plot(np.arange(1, len(mean) + 1), 100 * mean, color=INK, linewidth=1.8)
         axis.set_title(shorten(arm))
         axis.grid(axis="y")
-        axis.set_xlabel("epoch")
+        if panel.ends_column:
+            axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if starts_row(index):
+        if panel.starts_row:
             axis.set_ylabel("difference,\npercentage points")
     return figure
+
+
+def final_mean(contents: Contents, arm: str) -> float:
+    """Mean balanced validation accuracy of a trained arm after its last epoch."""
+    return float(_mean(list(_curves(contents, arm).values()))[-1])
 
 
 def _curves(contents: Contents, arm: str) -> dict[int, np.ndarray]:
@@ -102,4 +111,6 @@ def _mean(curves: Sequence[np.ndarray]) -> np.ndarray:
 
 def _selection(num_epochs: int) -> np.ndarray:
     """Indices of the epochs that are drawn."""
-    return np.unique(np.linspace(0, num_epochs - 1, min(num_epochs, MAX_POINTS)).round().astype(int))
+    return np.unique(
+        np.linspace(0, num_epochs - 1, min(num_epochs, MAX_POINTS)).round().astype(int)
+    )

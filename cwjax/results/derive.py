@@ -31,6 +31,13 @@ def derive(store: Store) -> dict[str, Any]:
         ConfigError: a file is missing or damaged.
     """
     contents = read_contents(store)
+    comparison = derive_tables(store, contents)
+    write_report(store, contents, comparison)
+    return comparison
+
+
+def derive_tables(store: Store, contents: Contents) -> dict[str, Any]:
+    """Writes the tables and `comparison.json`, without the report; returns the comparison."""
     tables = {
         "scores": scores_table(contents.records),
         "class_scores": class_scores_table(contents.records, contents.class_names),
@@ -40,7 +47,6 @@ def derive(store: Store) -> dict[str, Any]:
         store.write_bytes(f"{name}.parquet", to_parquet(table))
     comparison = compare(contents)
     store.write_json("comparison.json", comparison)
-    write_report(store, contents, comparison)
     return comparison
 
 
@@ -117,7 +123,7 @@ def _new_test_sets(contents: Contents, comparison: Comparison) -> NewTestSetInte
 
 
 def _arm_summary(arm: str, records: Sequence[RunRecord]) -> dict[str, Any]:
-    """Mean and standard deviation over the runs that ended well; null where a score is undefined."""
+    """Mean and standard deviation over the runs that ended well; null where one is undefined."""
     ok = [record for record in records if record.arm == arm and record.status == "ok"]
     summary = {}
     for metric in METRICS:

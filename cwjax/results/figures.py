@@ -1,4 +1,4 @@
-"""Which figures a report has, in their order, each with its title, caption and text for the blind."""
+"""Which figures a report has, each with its title, its caption and a text in its place."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from cwjax.analysis.metrics import METRICS
 from cwjax.results import class_plots, curves, plots
 from cwjax.results.contents import Contents
+from cwjax.results.disagreements import draw_disagreements, find_disagreements
 from cwjax.results.style import ArmStyle, arm_styles, to_svg
 from cwjax.results.summary import comparison_rows
 
@@ -64,9 +63,9 @@ def differences_figure(
     return ReportFigure(
         name=name,
         title="Difference from the baseline, seed by seed",
-        caption=f"Bars are {confidence} intervals over seeds on this test set: they decide, together "
-        "with the adjusted p-value. Lines show how far the mean could move with other test "
-        "examples as well.",
+        caption=f"Bars are {confidence} intervals over seeds on this test set: they decide, "
+        "together with the adjusted p-value. Lines show how far the mean could move with other "
+        "test examples as well.",
         alt=f"Differences from {entries[0]['baseline']} in {metric.title}: {rows}.",
         svg=to_svg(plots.differences(entries, metric, styles), name),
     )
@@ -90,7 +89,7 @@ def _comparison_figures(
         name="slopes",
         title=f"Every pair of runs: {metric.title}",
         caption="A line is one seed: the same training examples, initial parameters and order in "
-        "both arms. The dark line joins the means.",
+        "both arms. The bold line joins the means.",
         alt=f"Lines from {contents.baseline} to each arm, one a seed. The score rises for {ups} "
         "seeds.",
         svg=to_svg(plots.slopes(scores, entries, metric, styles), "slopes"),
@@ -142,7 +141,7 @@ def _class_figures(contents: Contents, styles: Mapping[str, ArmStyle]) -> Iterat
             "table of classes.",
             svg=to_svg(class_plots.confusion_matrices(contents), "confusion"),
         )
-    found = class_plots.find_disagreements(contents)
+    found = find_disagreements(contents)
     if found:
         searched = len(contents.examples.test_indices)
         everything = searched == len(contents.examples.test_labels)
@@ -160,7 +159,7 @@ def _class_figures(contents: Contents, styles: Mapping[str, ArmStyle]) -> Iterat
                 for one in found
             )
             + ".",
-            svg=to_svg(class_plots.disagreements(contents, found), "disagreements"),
+            svg=to_svg(draw_disagreements(contents, found), "disagreements"),
         )
 
 
@@ -180,14 +179,11 @@ def _training_figures(contents: Contents, styles: Mapping[str, ArmStyle]) -> Ite
         if contents.config["settings"]["train"]["num_epochs"] > curves.MAX_POINTS
         else ""
     )
-    ends = ", ".join(
-        f"{arm} {100 * np.mean([run.history['val_balanced_accuracy'][-1] for run in contents.ok_runs(arm)]):.1f}"
-        for arm in trained
-    )
+    ends = ", ".join(f"{arm} {100 * curves.final_mean(contents, arm):.1f}" for arm in trained)
     yield ReportFigure(
         name="learning_curves",
         title="Learning curves",
-        caption="One line a run, dark the arm's mean, grey the baseline's mean." + thinned,
+        caption="One line a run, bold the arm's mean, grey the baseline's mean." + thinned,
         alt=f"Balanced validation accuracy over the epochs; at the end, in percent: {ends}.",
         svg=to_svg(curves.learning_curves(contents, styles), "learning_curves"),
     )
@@ -196,7 +192,7 @@ def _training_figures(contents: Contents, styles: Mapping[str, ArmStyle]) -> Ite
             name="paired_curves",
             title="Does the effect last?",
             caption="Difference from the baseline's run of the same seed in balanced validation "
-            "accuracy, dark the mean: an effect that fades with training returns to 0.",
+            "accuracy, bold the mean: an effect that fades with training returns to 0.",
             alt="Paired difference in balanced validation accuracy, epoch by epoch, one panel an "
             "arm.",
             svg=to_svg(curves.paired_curves(contents, styles), "paired_curves"),

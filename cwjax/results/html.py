@@ -20,6 +20,7 @@ from cwjax.results.summary import (
     arm_rows,
     comparison_rows,
     headline,
+    listed,
     unit,
 )
 
@@ -59,15 +60,15 @@ def html_report(
     metric = METRICS[comparison["metric"]]
     facts = list(measured.facts(config).items())
     settings = list(measured.settings(config).items())
-    return _environment().get_template("report.html.jinja").render(
+    return environment().get_template("report.html.jinja").render(
         title=measured.title(config),
         headline=headline(comparison),
         question=_question(contents, comparison),
         looks=styles_of(contents),
         differences=differences_table(comparison) if entries else None,
         verdicts=[{"arm": e["treatment"], "words": e["verdict"]["words"]} for e in entries],
-        scores=_scores_table(comparison, SHOWN_METRICS),
-        all_scores=_scores_table(comparison, METRICS),
+        scores=scores_table(comparison, SHOWN_METRICS),
+        all_scores=scores_table(comparison, METRICS),
         secondary=_secondary_table(comparison),
         metric_title=metric.title,
         figures={
@@ -84,7 +85,8 @@ def html_report(
     )  # fmt: skip
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Templates of this package; whatever is put into them is escaped."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("cwjax", "results"),
         autoescape=True,
@@ -101,15 +103,24 @@ def _has_history(runs: Any) -> bool:
 def _question(contents: Contents, comparison: Mapping[str, Any]) -> str:
     metric, counts = METRICS[comparison["metric"]], measured.class_counts(contents.config)
     largest, smallest = max(high for _, high in counts), min(low for low, _ in counts)
-    others = len(contents.arms) - 1
+    arms = [arm for arm in contents.config["arms"] if arm != contents.baseline]
     effect = comparison["smallest_effect"]
-    matters = "" if effect is None else f" Differences below {metric.format(effect)} do not matter."
-    return (
-        f"Asked: does {'any of ' if others > 1 else ''}{others} arm{'s' * (others > 1)} change "
-        f"{metric.title}, compared with {contents.baseline}?{matters} {len(contents.seeds)} seeds, "
-        f"the same for every arm; {largest:,} down to {smallest:,} training examples a class; "
-        f"judged on {contents.config['dataset']['num_test']:,} test images."
-    )
+    sentences = [
+        f"{len(contents.seeds)} seeds, the same for every arm; {largest:,} down to {smallest:,} "
+        f"training examples a class; judged on {contents.config['dataset']['num_test']:,} test "
+        "images."
+    ]
+    if arms:
+        sentences.insert(
+            0,
+            f"Asked: {'do' if len(arms) > 1 else 'does'} {listed(arms)} change {metric.title}, "
+            f"compared with {contents.baseline}?",
+        )
+    if effect is not None:
+        sentences.append(f"Differences within ±{metric.format(effect)} do not matter.")
+    if contents.config["null_control"]:
+        sentences.append("The A/A control, the baseline under other keys, shows what noise does.")
+    return " ".join(sentences)
 
 
 def differences_table(comparison: Mapping[str, Any]) -> Table:
@@ -126,7 +137,6 @@ def differences_table(comparison: Mapping[str, Any]) -> Table:
         "p (Holm)": "p, adjusted",
         "P(better)": "P(better)",
         "new test sets": f"{confidence} interval, new test sets",
-        "detectable": "detectable",
         "n": "seeds",
     }
     for row, entry in zip(rows, entries, strict=True):
@@ -139,8 +149,11 @@ def differences_table(comparison: Mapping[str, Any]) -> Table:
     )
 
 
-def _scores_table(comparison: Mapping[str, Any], metrics: Iterable[str]) -> Table:
-    rows = arm_rows(comparison, metrics)
+def scores_table(comparison: Mapping[str, Any], metrics: Iterable[str]) -> Table:
+    """The table of arms: the primary metric and others, by their names in `METRICS`."""
+    primary = comparison["metric"]
+    names = dict.fromkeys([primary, *metrics])
+    rows = arm_rows(comparison, [METRICS[name] for name in names])
     return Table(
         "Mean ± standard deviation over seeds; percent, but for the loss",
         ["seeds" if heading == "n" else heading for heading in rows[0]],

@@ -46,6 +46,7 @@ def manifest(
             **device,
         },
         "environment_changes": [],
+        "width": None,  # runs side by side in one program, where the device decides it
     }
 
 

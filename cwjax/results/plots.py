@@ -23,7 +23,6 @@ from cwjax.results.style import (
     ArmStyle,
     panels,
     shorten,
-    starts_row,
     styled,
 )
 
@@ -48,10 +47,8 @@ def difference_label(metric: Metric, baseline: str) -> str:
 
 
 @styled
-def differences(
-    entries: Sequence[Entry], metric: Metric, styles: Mapping[str, ArmStyle]
-) -> Figure:
-    """Each arm's differences from the baseline: seeds, mean, both intervals, δ and detectable effect.
+def differences(entries: Sequence[Entry], metric: Metric, styles: Mapping[str, ArmStyle]) -> Figure:
+    """Each arm's differences from the baseline: seeds, mean, both intervals, what is detectable.
 
     Args:
         entries: comparisons on one metric that have estimates, at least one.
@@ -136,11 +133,13 @@ def slopes(
         metric: of the scores.
         styles: of the arms.
     """
-    figure, axes = panels(len(entries), height=2.2, bottom=0.3, share_x=False)
-    for index, (axis, entry) in enumerate(zip(axes, entries, strict=True)):
+    figure, made = panels(len(entries), height=2.2, bottom=0.3, share_x=False)
+    for panel, entry in zip(made, entries, strict=True):
+        axis = panel.axis
         baseline, treatment = entry["baseline"], entry["treatment"]
         pairs = in_print(
-            metric, [[scores[arm][seed] for seed in entry["seeds"]] for arm in (baseline, treatment)]
+            metric,
+            [[scores[arm][seed] for seed in entry["seeds"]] for arm in (baseline, treatment)],
         )
         style = styles[treatment]
         axis.plot([0, 1], pairs, color=style.color, linewidth=0.9, alpha=0.8)
@@ -149,9 +148,9 @@ def slopes(
         axis.plot([0, 1], pairs.mean(axis=1), color=INK, linewidth=2.2)
         axis.set_title(shorten(treatment))
         axis.set_xlim(-0.15, 1.15)
-        axis.set_xticks([0, 1], [shorten(baseline, 14), shorten(treatment, 14)])
+        axis.set_xticks([0, 1], [shorten(baseline, 16), shorten(treatment, 16)])
         axis.grid(axis="y")
-        if starts_row(index):
+        if panel.starts_row:
             axis.set_ylabel(score_label(metric))
     return figure
 

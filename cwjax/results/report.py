@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cwjax.analysis.metrics import METRICS
+from cwjax.config import ConfigError
 from cwjax.results import measured
-from cwjax.results.contents import Contents
+from cwjax.results.contents import Contents, read_contents
 from cwjax.results.store import Store
 from cwjax.results.summary import arm_rows, comparison_rows, headline, unit
+
+
+def read_comparison(store: Store) -> tuple[Contents, dict[str, Any]]:
+    """A finished directory and its `comparison.json`, derived again where runs came since.
+
+    Raises:
+        ConfigError: a run is not finished, or a file is missing or damaged.
+    """
+    contents = read_contents(store)
+    path = store.directory / "comparison.json"
+    if path.is_file():
+        try:
+            comparison = json.loads(path.read_text())
+        except ValueError as error:
+            raise ConfigError(f"{path.name} is not JSON ({error}): remove it") from error
+        known = [arm["arm"] for arm in comparison["arms"]], comparison["seeds"]
+        if known == (list(contents.arms), list(contents.seeds)):
+            return contents, comparison
+    from cwjax.results.derive import derive_tables  # statistics take seconds to import
+
+    return contents, derive_tables(store, contents)
 
 
 def write_report(store: Store, contents: Contents, comparison: Mapping[str, Any]) -> None:

@@ -80,7 +80,8 @@ class Store:
         """
         path = self.run_path(arm, seed)
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            # Opened here, since np.load leaves a damaged file open.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             about = json.loads(str(arrays["about"]))
             if about["schema_version"] != SCHEMA_VERSION:
@@ -181,7 +182,7 @@ def check_directory(directory: Path) -> None:
 
 
 def _is_ours_unfinished(name: str) -> bool:
-    return name in {"runs", "log.jsonl", ".lock"} or name.startswith(".tmp-")
+    return name in {"runs", "log.jsonl", ".lock", ".holder"} or name.startswith(".tmp-")
 
 
 @contextmanager

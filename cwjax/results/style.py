@@ -25,9 +25,8 @@ ARM_COLORS = (BLUE, VERMILION, "#009e73", "#e69f00", "#cc79a7", "#56b4e9")
 
 BASELINE_COLOR = "#7d8590"
 WIDTH = 10.4  # inches of a full-width figure: 998 pixels at 96 to the inch
-_PER_ROW = 4
 
-_RC = {
+_RC: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
     "font.size": 9.0,
@@ -41,6 +40,7 @@ _RC = {
     "axes.titlesize": 9.0,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # where it stands anyway; finding that out takes longer than drawing it
     "axes.facecolor": "none",
     "axes.axisbelow": True,
     "axes.unicode_minus": False,
@@ -102,47 +102,48 @@ def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
     return wrapper
 
 
+@dataclass(frozen=True)
+class Panel:
+    """One panel of a figure, and whether it carries the labels of its row and of its column."""
+
+    axis: Axes
+    starts_row: bool
+    ends_column: bool
+
+
 def panels(
     number: int, *, height: float, left: float = 0.75, bottom: float = 0.5, share_x: bool = True
-) -> tuple[Figure, list[Axes]]:
-    """A figure of equal panels, four in a row, that share the y axis; labels stand left and below.
+) -> tuple[Figure, list[Panel]]:
+    """A figure of equal panels in rows of three or four; labels stand left and below.
 
     Args:
         number: of panels.
         height: of one panel, in inches.
-        left: room for the labels of the y axis, in inches.
+        left: room for the labels of the y axis, which all panels share, in inches.
         bottom: room for the labels of the x axis, in inches.
-        share_x: whether they share the x axis too, and its labels stand below the last row only.
+        share_x: whether they share the x axis too, and its labels stand below each column only.
     """
-    top, gap = 0.3 if share_x else 0.5, 0.22
-    columns = min(number, _PER_ROW)
-    rows = -(-number // columns)
-    panel = (WIDTH - left) / _PER_ROW
-    width, total = left + columns * panel, rows * (top + height) + bottom
+    per_row = 4 if number in (4, 7, 8) or number > 9 else 3
+    columns, rows = min(number, per_row), -(-number // per_row)
+    title, gap, row_gap = 0.3, 0.22, 0.65
+    pitch = (WIDTH - left) / per_row
+    width, total = left + columns * pitch, title + rows * (height + row_gap) - row_gap + bottom
     figure = Figure(figsize=(width, total))
-    axes: list[Axes] = []
+    made: list[Panel] = []
     for index in range(number):
         row, column = divmod(index, columns)
-        y = total - (row + 1) * (top + height) + (top - 0.3)
-        rectangle = (
-            (left + column * panel) / width,
-            y / total,
-            (panel - gap) / width,
-            height / total,
+        y = total - title - height - row * (height + row_gap)
+        shared: dict[str, Any] = {}
+        if made:
+            shared = {"sharey": made[0].axis} | ({"sharex": made[0].axis} if share_x else {})
+        axis = figure.add_axes(
+            ((left + column * pitch) / width, y / total, (pitch - gap) / width, height / total),
+            **shared,
         )
-        shared: dict[str, Any] = {"sharey": axes[0]} if axes else {}
-        if axes and share_x:
-            shared["sharex"] = axes[0]
-        axis = figure.add_axes(rectangle, **shared)
-        last_in_column = index + columns >= number
-        axis.tick_params(labelleft=column == 0, labelbottom=last_in_column or not share_x)
-        axes.append(axis)
-    return figure, axes
-
-
-def starts_row(index: int) -> bool:
-    """Whether the panel of that index is the first of its row and carries the label of the y axis."""
-    return index % _PER_ROW == 0
+        panel = Panel(axis, column == 0, not share_x or index + columns >= number)
+        axis.tick_params(labelleft=panel.starts_row, labelbottom=panel.ends_column)
+        made.append(panel)
+    return figure, made
 
 
 def shorten(name: str, length: int = 30) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cwjax.analysis.metrics import METRICS, Metric
@@ -43,7 +43,7 @@ def headline(comparison: Mapping[str, Any], metric: Metric | None = None) -> str
         return _without_notes(entries[0])
     keys = {entry["verdict"]["key"] for entry in entries}
     if keys == {"too_few_seeds"}:
-        evidence, who = entries[0]["evidence"], _listed([entry["treatment"] for entry in entries])
+        evidence, who = entries[0]["evidence"], listed([entry["treatment"] for entry in entries])
         return (
             f"Too few seeds to judge {who} in {metric.title}: {evidence['num_comparisons']} "
             f"comparisons need {evidence['seeds_floor']}, there are {len(entries[0]['seeds'])}."
@@ -69,7 +69,7 @@ def _clause(key: str, entries: Sequence[Mapping[str, Any]], metric: Metric) -> s
         else entry["treatment"]
         for entry in entries
     ]
-    who, verb = _listed(names), "are" if len(names) > 1 else "is"
+    who, verb = listed(names), "are" if len(names) > 1 else "is"
     baseline = entries[0]["baseline"]
     if key == "equivalent":
         effect = metric.format(entries[0]["evidence"]["smallest_effect"])
@@ -88,20 +88,26 @@ def _clause(key: str, entries: Sequence[Mapping[str, Any]], metric: Metric) -> s
     }[key]
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`; of many names the first three and the number of the others."""
     if len(names) > _MAX_NAMES:
         names = [*names[: _MAX_NAMES - 1], f"{len(names) - _MAX_NAMES + 1} more"]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def shown_metrics(comparison: Mapping[str, Any]) -> list[Metric]:
+    """The columns of the table of arms, the primary metric first."""
+    return [METRICS[name] for name in dict.fromkeys([comparison["metric"], *SHOWN_METRICS])]
+
+
 def arm_rows(
-    comparison: Mapping[str, Any], metrics: Iterable[str] = SHOWN_METRICS
+    comparison: Mapping[str, Any], metrics: Sequence[Metric] | None = None
 ) -> list[dict[str, str]]:
-    """A row an arm: its runs, and mean ± standard deviation of the primary and other metrics.
+    """A row an arm: its runs, and mean ± standard deviation of each metric.
 
     Args:
         comparison: the content of `comparison.json`.
-        metrics: names in `METRICS`, shown after the primary one.
+        metrics: the columns [default: `shown_metrics`].
     """
     rows = []
     for arm in comparison["arms"]:
@@ -109,8 +115,8 @@ def arm_rows(
         if arm["num_ok"] != arm["num_runs"]:
             runs = f"{arm['num_ok']} of {runs}"
         row = {"arm": arm["arm"], "n": runs}
-        for name in dict.fromkeys([comparison["metric"], *metrics]):
-            row[METRICS[name].title] = mean_std(METRICS[name], arm["scores"][name])
+        for metric in metrics or shown_metrics(comparison):
+            row[metric.title] = mean_std(metric, arm["scores"][metric.name])
         rows.append(row)
     return rows
 

@@ -15,6 +15,9 @@ import jax
 from cwjax.config import ConfigError, RuntimeConfig
 from cwjax.data.cache import cache_directory
 
+SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"
+"""One run a device and one thread a run: faster than sharing the cores within a run, and sums are always
+taken in the same order, so that a run's bits do not depend on its neighbours."""
 
 _MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}
 
@@ -38,11 +41,9 @@ def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, s
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     num_devices = min(cores, runtime.max_parallel_runs or cores)
     jax.config.update("jax_num_cpu_devices", num_devices)
-    # One run a device and one thread a run: faster than sharing the cores within a run, and sums
-    # are always taken in the same order, so that a run's bits do not depend on its neighbours.
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_cpu_multi_thread_eigen" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    if SINGLE_THREADED.split("=")[0] not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {SINGLE_THREADED}".strip()
     if runtime.compile_cache:
         _use_compile_cache(cache_directory() / "compiled")
     try:

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.events import EpochFinished, RunFinished, StepsFinished, TrainingEvent
+from cwjax.methods.arm_row import uniform_row
 from cwjax.plan import Run
 from cwjax.training.batches import epoch_blocks
 from cwjax.training.train import (
@@ -35,8 +37,12 @@ from cwjax.training.train import (
 BLOCK_STEPS = 128
 """Most steps of one dispatch: some seconds of CPU work, so progress shows and a stop is heard."""
 
-EVALUATION_BATCH = 256
+EVALUATION_BATCH = 64
 """Examples of one evaluation call; the last call of a split is padded."""
+
+CPU_COMPILER_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+"""Keeps `optimization_barrier`, by which the layers say what to compute once and keep; without it XLA:CPU
+computes it again inside every operation that reads it, a fifth of a training step."""
 
 
 class Lane:
@@ -59,11 +65,13 @@ class Lane:
         runs, shared = self._per_run.spec, self._shared.spec
         block = Block(runs, runs, runs, runs, shared, shared)
         initial_state, train_block, start_second_stage, evaluate = programs
+        on_cpu = self.devices[0].platform == "cpu"
+        jit = partial(jax.jit, compiler_options=CPU_COMPILER_OPTIONS if on_cpu else None)
         return Programs(
-            jax.jit(self._spread(initial_state, (runs, runs))),
-            jax.jit(self._spread(train_block, (runs, runs, shared, block)), donate_argnums=0),
-            jax.jit(self._spread(start_second_stage, (runs, runs)), donate_argnums=0),
-            jax.jit(self._spread(evaluate, (runs, runs, shared, runs))),
+            jit(self._spread(initial_state, (runs, runs))),
+            jit(self._spread(train_block, (runs, runs, shared, block)), donate_argnums=0),
+            jit(self._spread(start_second_stage, (runs, runs)), donate_argnums=0),
+            jit(self._spread(evaluate, (runs, runs, shared, runs))),
         )
 
     def _spread(self, program: Callable[..., Any], specs: Any) -> Callable[..., Any]:
@@ -102,13 +110,72 @@ def _is_spec(leaf: Any) -> bool:
     return isinstance(leaf, PartitionSpec)
 
 
+class OutOfDeviceMemory(Exception):
+    """A chunk of runs did not fit; its unfinished runs can start again in a narrower one."""
+
+
 def default_lanes(width: int | None) -> list[Lane]:
-    """One lane a host device on CPU; on accelerators one lane over all devices, `width` runs wide."""
+    """One lane a host device on CPU; on accelerators one lane over all of them, `width` runs wide.
+
+    A width that does not fill every device alike is rounded up.
+    """
     devices = jax.local_devices()
     if devices[0].platform == "cpu":
         return [Lane([device], None) for device in devices]
-    width = width or 8 * len(devices)
+    if width is None:
+        raise ValueError("lanes on accelerators need a width: see fitting_width")
     return [Lane(devices, -(-width // len(devices)) * len(devices))]
+
+
+def fitting_width(
+    dataset: Dataset, make_model: ModelFactory, config: TrainConfig, num_runs: int
+) -> int | None:
+    """How many runs to train side by side: what device memory holds, at most `num_runs`; None on CPU.
+
+    One run a device is compiled to learn what it needs; a fifth of the memory stays free for what the allocator splits.
+    """
+    devices = jax.local_devices()
+    if devices[0].platform == "cpu":
+        return None
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in devices]
+    if None in limits:
+        return min(num_runs, 8 * len(devices))  # the platform does not tell
+    shared = dataset.train_images.nbytes + dataset.test_images.nbytes
+    per_run = run_bytes(Lane(devices[:1], 1), dataset, make_model, config)
+    per_device = int(0.8 * min(limits) - shared) // per_run
+    return max(1, min(num_runs, per_device * len(devices)))
+
+
+def run_bytes(
+    lane: Lane, dataset: Dataset, make_model: ModelFactory, config: TrainConfig
+) -> int:
+    """Device memory of one run's training in bytes, as the compiler plans it; the data set apart."""
+    programs = make_programs(make_model, config, dataset.num_classes)
+    row = uniform_row(dataset.num_classes)
+    state = jax.eval_shape(programs.initial_state, np.zeros(2, np.uint32), row)
+    block = Block(
+        *(np.zeros((BLOCK_STEPS, config.batch_size), dtype) for dtype in (np.int32, bool, np.int32)),
+        np.zeros(BLOCK_STEPS, np.float32),
+        np.int32(0),
+        np.int32(0),
+    )
+    one_run = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), (state, row, block[:4])
+    )
+    state, row, per_run = one_run
+    train_block = lane.compile(programs).train_block
+    examples = jax.eval_shape(lambda: _examples(dataset))
+    compiled = train_block.lower(state, row, examples, Block(*per_run, *block[4:])).compile()  # type: ignore[attr-defined]
+    memory = compiled.memory_analysis()
+    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return int(memory.temp_size_in_bytes) + 2 * state_bytes
+
+
+def _examples(dataset: Dataset) -> Examples:
+    return Examples(
+        np.concatenate([dataset.train_images, dataset.test_images]),
+        np.concatenate([dataset.train_labels, dataset.test_labels]),
+    )
 
 
 def train(
@@ -124,7 +191,8 @@ def train(
     epochs) go into chunks of their own. Closing the iterator stops the lanes after their current block.
 
     Raises:
-        Exception: whatever a lane raised, after the other lanes have stopped.
+        OutOfDeviceMemory: a chunk does not fit; finished runs have been yielded.
+        Exception: whatever else a lane raised, after the other lanes have stopped.
     """
     programs = make_programs(make_model, config, dataset.num_classes)
     chunks = deque(chunk_runs(runs, lanes[0].width or 1))
@@ -142,6 +210,9 @@ def train(
                 for event in trainer.train(chunk):
                     events.put(event)
             events.put(None)
+        except jax.errors.JaxRuntimeError as error:
+            full = "RESOURCE_EXHAUSTED" in str(error)
+            events.put(OutOfDeviceMemory(str(error)) if full else error)
         except BaseException as error:
             events.put(error)
 
@@ -191,12 +262,7 @@ class _ChunkTrainer:
         self._dataset = dataset
         self._config = config
         self._stop = stop
-        self._examples = lane.put_shared(
-            Examples(
-                np.concatenate([dataset.train_images, dataset.test_images]),
-                np.concatenate([dataset.train_labels, dataset.test_labels]),
-            )
-        )
+        self._examples = lane.put_shared(_examples(dataset))
 
     def train(self, chunk: list[Run]) -> Iterator[TrainingEvent]:
         """All epochs of one chunk; ends early, without its last events, when asked to stop."""

@@ -39,7 +39,7 @@ def make_dataset(
 def make_record(
     dataset: Dataset, arm: str, seed: int, effect: float, *, num_epochs: int = 3, bad: bool = False
 ) -> RunRecord:
-    """A run whose recall of rare classes grows with `effect`; pairs share the noise of their seed."""
+    """A run whose recall of rare classes grows with `effect`; pairs share their seed's noise."""
     num_classes, labels = dataset.num_classes, dataset.test_labels
     counts = np.geomspace(100, 4, num_classes).round().astype(np.int64)
     shared, own = np.random.default_rng(seed), np.random.default_rng([seed, *arm.encode()])
@@ -96,9 +96,7 @@ def write_runs(
         null_control=null_control,
     )
     records = [
-        make_record(
-            dataset, arm, seed, effect, num_epochs=num_epochs, bad=(arm, seed) in bad_runs
-        )
+        make_record(dataset, arm, seed, effect, num_epochs=num_epochs, bad=(arm, seed) in bad_runs)
         for arm, effect in [*effects.items(), *([(NULL_CONTROL, 0.0)] if null_control else [])]
         for seed in config.all_seeds
     ]
