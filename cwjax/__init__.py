@@ -1,6 +1,7 @@
 """cwjax: does class weighting help on this data, by how much, and how sure are we?
 
-Public names are imported on first use, so that `import cwjax` costs nothing and `--help` does not pay for JAX.
+Public names are imported on first use, so that `import cwjax` costs nothing and `--help` does not
+pay for JAX.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """All settings of an experiment, as frozen dataclasses that check themselves. Imports no JAX.
 
-What decides the numbers (`DataConfig`, `TrainConfig`, `AnalysisConfig`) is written to `config.json` and compared when
-a directory is continued; how the machine is used (`RuntimeConfig`) may change from one call to the next.
+What decides the numbers (`DataConfig`, `TrainConfig`, `AnalysisConfig`) is written to `config.json`
+and compared when a directory is continued; how the machine is used (`RuntimeConfig`) may change
+from one call to the next.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _require_choices(config: Any) -> None:
-    """Every field with a closed list of values has one of them; the command line is not the only caller."""
+    """Every field with a closed list of values has one of them, whoever made the config."""
     for name, hint in get_type_hints(type(config)).items():
         choices = [value for part in (hint, *get_args(hint)) for value in _literal_values(part)]
         value = getattr(config, name)
@@ -45,7 +46,7 @@ class DataConfig:
     dataset: str = "mnist5k"
     """mnist5k (embedded), mnist, fashion_mnist, idx:DIR or npz:FILE."""
     data_dir: Path | None = None
-    """Directory of prepared TensorFlow Datasets [default: $TFDS_DATA_DIR or ~/tensorflow_datasets]."""
+    """Prepared TensorFlow Datasets [default: $TFDS_DATA_DIR or ~/tensorflow_datasets]."""
     imbalance: Literal["none", "long_tailed", "step"] = "long_tailed"
     """Profile that the training split is subsampled to; the test split stays as it is."""
     imbalance_factor: float = 50.0
@@ -96,10 +97,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require_choices(self)
         _require(
-            self.num_epochs >= 1, f"--num-epochs is {self.num_epochs}: give an integer of at least 1"
+            self.num_epochs >= 1,
+            f"--num-epochs is {self.num_epochs}: give an integer of at least 1",
         )
         _require(
-            self.batch_size >= 1, f"--batch-size is {self.batch_size}: give an integer of at least 1"
+            self.batch_size >= 1,
+            f"--batch-size is {self.batch_size}: give an integer of at least 1",
         )
         _require(
             math.isfinite(self.learning_rate) and self.learning_rate > 0,
@@ -117,7 +120,7 @@ class AnalysisConfig:
     """Smallest difference of the primary metric that would matter to you, as a fraction
     (0.01 = one percentage point); without it nothing is said about equivalence or size."""
     confidence: float = 0.95
-    """Confidence of the intervals; 1 minus it is the error rate of the whole family of comparisons."""
+    """Confidence of the intervals; 1 minus it is the error rate of the family of comparisons."""
     diverged: Literal["drop-pair", "worst-score"] | None = None
     """What to do with a seed of which a run diverged [default: refuse a verdict]."""
 
@@ -156,7 +159,7 @@ class ExperimentConfig:
     seeds: tuple[int, ...] | None = None
     """The seeds themselves, instead of --num-seeds."""
     null_control: bool = False
-    """Train the baseline a second time under other random keys: a difference seen there is noise."""
+    """Train the baseline again under other random keys: a difference seen there is noise."""
 
     def __post_init__(self) -> None:
         from cwjax.methods.arms import parse_arms  # arms.py itself raises ConfigError
@@ -186,21 +189,20 @@ class ExperimentConfig:
 
     def settings(self) -> dict[str, Any]:
         """What must be equal for two calls to share a directory: all but arms, seeds and places."""
-        settings = {
-            "data": dataclasses.asdict(self.data),
+        data = dataclasses.asdict(self.data)
+        del data["data_dir"]  # the fingerprint tells data sets apart, not their place
+        kind, colon, place = self.data.dataset.partition(":")
+        data["dataset"] = kind + colon + Path(place).name
+        return {
+            "data": data,
             "train": dataclasses.asdict(self.train),
             "analysis": dataclasses.asdict(self.analysis),
             "baseline": self.baseline,
         }
-        # The fingerprint tells data sets apart, not their place.
-        del settings["data"]["data_dir"]
-        kind, colon, place = self.data.dataset.partition(":")
-        settings["data"]["dataset"] = kind + colon + Path(place).name
-        return settings
 
     def directory_name(self) -> str:
         """`<dataset>-<profile>-<hash of the settings>`, the default below `results/`."""
-        profile = self.data.imbalance
+        profile: str = self.data.imbalance
         if profile != "none":
             profile += f"-{self.data.imbalance_factor:g}"
         digest = hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The one driver behind every script: a plan is trained, every finished run stored, all else derived.
+"""The one driver behind every script: runs are trained and stored, all else is derived.
 
 `run` yields events and prints nothing; whoever calls it draws the progress.
 """
@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from cwjax.config import ConfigError, ExperimentConfig, RuntimeConfig
-from cwjax.events import EpochFinished, Event, Finished, Planned, RunFinished, RunStored, TrainingEvent
+from cwjax.events import (
+    EpochFinished,
+    Event,
+    Finished,
+    Planned,
+    RunFinished,
+    RunStored,
+    TrainingEvent,
+)
 from cwjax.methods.posthoc import RunOutputs, apply_post_hoc
 from cwjax.methods.registry import Arm
 from cwjax.plan import POST_HOC_PARENT, Plan, Run, make_plan
@@ -33,7 +41,8 @@ def run(
         runtime: how to use the machine.
 
     Raises:
-        ConfigError, DataError: settings, data or a directory that cannot be used; nothing is written then.
+        ConfigError, DataError: settings, data or a directory that cannot be used; nothing is
+        written then.
     """
     yield from run_plan(make_plan(config), directory, runtime or RuntimeConfig())
 
@@ -54,14 +63,13 @@ def run_plan(plan: Plan, directory: Path, runtime: RuntimeConfig) -> Iterator[Ev
 def _enter(plan: Plan, store: Store, device: dict[str, Any], runtime: RuntimeConfig) -> Plan:
     """Writes `config.json`, after checking it against the one that is there.
 
-    A directory's arms and seeds only grow, and every arm gets every seed, so the plan that comes back may be larger.
+    A directory's arms and seeds only grow, and every arm gets every seed, so the plan that comes
+    back may be larger.
     """
     content = _manifest(plan, device)
     old = store.read_config()
     if old is not None:
-        content = continued(
-            content, old, allow_environment_change=runtime.allow_environment_change
-        )
+        content = continued(content, old, allow_environment_change=runtime.allow_environment_change)
         config = dataclasses.replace(
             plan.config,
             arms=tuple(content["arms"]),
@@ -91,7 +99,9 @@ def _manifest(plan: Plan, device: dict[str, Any]) -> dict[str, Any]:
             "image_shape": list(dataset.image_shape),
             "class_names": list(dataset.class_names),
         },
-        class_counts={str(seed): split.class_counts.tolist() for seed, split in plan.splits.items()},
+        class_counts={
+            str(seed): split.class_counts.tolist() for seed, split in plan.splits.items()
+        },
         equal_arms=plan.equal_arms,
         device=device,
     )
@@ -141,7 +151,8 @@ def _training_events(
     plan: Plan, runs: list[Run], store: Store, runtime: RuntimeConfig
 ) -> Iterator[TrainingEvent]:
     """Trains `runs`, in narrower chunks where device memory turns out too small."""
-    from cwjax.training import engine
+    from cwjax.training import engine, lanes
+    from cwjax.training import width as widths
     from cwjax.training.cnn import CNN
 
     dataset, settings = plan.dataset, plan.config.train
@@ -150,9 +161,11 @@ def _training_events(
         return CNN(dataset.image_shape, dataset.num_classes, rngs=rngs)
 
     content = store.read_config() or {}
-    width = content["width"]  # kept once chosen: another width would change results in the last bits
+    width = content[
+        "width"
+    ]  # kept once chosen: another width would change results in the last bits
     if width is None:
-        fitting = engine.fitting_width(dataset, make_model, settings, len(plan.runs))
+        fitting = widths.fitting_width(plan.runs, dataset, make_model, settings)
         width = fitting and min(fitting, runtime.max_parallel_runs or fitting)
     finished: set[tuple[str, int]] = set()
     while True:
@@ -162,7 +175,7 @@ def _training_events(
         remaining = [run for run in runs if (run.arm, run.seed) not in finished]
         try:
             for event in engine.train(
-                remaining, dataset, make_model, settings, engine.default_lanes(width)
+                remaining, dataset, make_model, settings, lanes.default_lanes(width)
             ):
                 if isinstance(event, RunFinished):
                     finished.add((event.run.arm, event.run.seed))

@@ -1,4 +1,4 @@
-"""From settings to runs: everything that can be checked and counted before anything compiles. No JAX."""
+"""From settings to runs: all that is checked and counted before anything compiles. No JAX."""
 
 from __future__ import annotations
 
@@ -65,12 +65,15 @@ class Plan:
         """Every trained run, seed by seed, so that pairs complete early."""
         runs = []
         for seed, split in self.splits.items():
-            for arm in self.arms:
-                if arm.kind != "post_hoc":
-                    runs.append(self._run(str(arm), arm, seed, split, key_seed=seed))
+            runs += [
+                self._run(str(arm), arm, seed, split, key_seed=seed)
+                for arm in self.arms
+                if arm.kind != "post_hoc"
+            ]
             if self.config.null_control:
                 baseline = parse_arm(self.config.baseline)
-                # Seeds lie below 2**32, so this stream is no other seed's. The data stay the seed's.
+                # Seeds lie below 2**32, so this stream is no other seed's. The data stay the
+                # seed's.
                 other = seed + 2**32
                 runs.append(self._run(NULL_CONTROL, baseline, seed, split, key_seed=other))
         return tuple(runs)

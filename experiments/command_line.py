@@ -1,4 +1,4 @@
-"""What the scripts share: flags into dataclasses, and every mistake as one line with exit code 2."""
+"""What the scripts share: flags into dataclasses; every mistake is one line and exit code 2."""
 
 from __future__ import annotations
 

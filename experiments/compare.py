@@ -4,8 +4,8 @@ python -m experiments.compare
 python -m experiments.compare --arms uniform balanced logit_adjusted:tau=0.5,1 --num-seeds 12
 python -m experiments.compare --dataset mnist --imbalance none --protocol notebook
 
-The first trains uniform and balanced class weights on long-tailed digits over ten seeds, in about two
-minutes on two CPU cores. The same command with the same --out continues where it stopped.
+The first trains uniform and balanced class weights on long-tailed digits over ten seeds, in about
+two minutes on two CPU cores. The same command with the same --out continues where it stopped.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ class Flags:
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     out: Path | None = None
-    """Directory of the results, new or to be continued [default: results/<name of the settings>]."""
+    """Directory of the results, new or to be continued [default: results/<settings>]."""
     quiet: bool = False
     """Print nothing but errors."""
+    tensorboard: bool = False
+    """Write a TensorBoard run for every arm and seed to <out>/tensorboard (pip install
+    'cwjax[tensorboard]')."""
     list_arms: bool = False
     """Print every scheme with its formula, settings and paper, and stop."""
 
@@ -42,14 +45,20 @@ def main() -> int:
 
     from cwjax.experiment import run_plan
     from cwjax.plan import make_plan
+    from cwjax.results import tensorboard
     from cwjax.results.store import check_directory
 
+    if flags.tensorboard:
+        tensorboard.require_tensorboard()
     directory = flags.out or Path("results") / flags.experiment.directory_name()
     check_directory(directory)
     plan = make_plan(flags.experiment)
     if not flags.quiet:
         display.print_plan(plan, directory)
-    comparison = display.follow(run_plan(plan, directory, flags.runtime), plan, flags.quiet)
+    events = run_plan(plan, directory, flags.runtime)
+    if flags.tensorboard:
+        events = tensorboard.written(events, directory)
+    comparison = display.follow(events, plan, flags.quiet)
     if not flags.quiet:
         display.print_comparison(comparison)
         print(f"files: {directory}")

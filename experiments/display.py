@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -42,8 +42,8 @@ def print_plan(plan: Plan, directory: Path) -> None:
     config = plan.config
     counts = plan.splits[config.all_seeds[0]].class_counts
     print(
-        f"{plan.dataset.name}: {counts.sum():,} training examples, {counts.min()} to {counts.max()} "
-        f"a class; {len(plan.dataset.test_labels):,} test examples"
+        f"{plan.dataset.name}: {counts.sum():,} training examples, {counts.min()} to "
+        f"{counts.max()} a class; {len(plan.dataset.test_labels):,} test examples"
     )
     print(f"arms: {', '.join(plan.arm_names)}; {len(config.all_seeds)} seeds; results: {directory}")
     num_comparisons = len(config.arms) - 1 - len(plan.equal_arms)
@@ -61,24 +61,38 @@ def follow(events: Iterator[Event], plan: Plan, quiet: bool) -> dict[str, Any]:
     tracker = _Tracker(plan)
     if quiet or not sys.stderr.isatty():
         return _follow_lines(events, tracker, quiet)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with _Bar(tracker) as progress:
         task: TaskID | None = None
         for event in events:
             tracker.update(event)
             if isinstance(event, Planned):
-                task = progress.add_task("training", total=event.num_examples or 1, status="")
+                task = progress.add_task("training", total=event.num_examples or 1, counts="")
             elif task is not None:
-                progress.update(task, completed=tracker.num_examples, status=tracker.status())
+                progress.update(task, completed=tracker.num_examples, counts=tracker.counts())
             if isinstance(event, Finished):
                 return event.comparison
     raise AssertionError("an experiment ends with a Finished event")
+
+
+class _Bar(Progress):
+    """The bar, and below it the mean differences so far."""
+
+    def __init__(self, tracker: _Tracker) -> None:
+        self._tracker = tracker
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[counts]}", markup=False),
+            console=Console(stderr=True),
+        )
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        differences = self._tracker.differences()
+        if differences:
+            yield Text("  ".join(differences))
 
 
 def _follow_lines(events: Iterator[Event], tracker: _Tracker, quiet: bool) -> dict[str, Any]:
@@ -103,6 +117,7 @@ class _Tracker:
         self._planned: Planned | None = None
         self._started = time.monotonic()
         self._num_runs = self._num_epochs = 0
+        self._total_runs = len(plan.arm_names) * len(plan.splits)
         self.num_examples = 0
 
     def update(self, event: Event) -> None:
@@ -116,31 +131,40 @@ class _Tracker:
                 self._num_epochs += 1
             case RunStored(record=record):
                 self._num_runs += 1
-                score = record.scores[self._metric.name]
-                self._scores.setdefault(record.arm, {})[record.seed] = score
+                if record.status == "ok":  # the others are named by the verdict
+                    score = record.scores[self._metric.name]
+                    self._scores.setdefault(record.arm, {})[record.seed] = score
 
-    def status(self) -> str:
-        """One line: runs, epochs, speed, mean differences so far."""
+    def counts(self) -> str:
+        """Runs, epochs, speed."""
         if self._planned is None:
             return "preparing"
-        planned = self._planned
-        rate = self.num_examples / max(time.monotonic() - self._started, 1e-9)
-        parts = [
-            f"{self._num_runs} runs stored",
-            f"epoch {self._num_epochs}/{planned.num_epochs}",
-            f"{rate:,.0f} examples/s",
-        ]
-        if 0 < self.num_examples < planned.num_examples:
-            parts.append(f"{(planned.num_examples - self.num_examples) / rate:,.0f} s left")
-        return ", ".join([*parts, *self._differences()])
+        return (
+            f"run {self._num_runs}/{self._total_runs}, epoch "
+            f"{self._num_epochs}/{self._planned.num_epochs}, {self._rate():,.0f} examples/s"
+        )
 
-    def _differences(self) -> Iterator[str]:
-        baseline = self._scores.get(self._baseline, {})
+    def status(self) -> str:
+        """One line: counts, seconds left, mean differences so far."""
+        parts = [self.counts()]
+        if self._planned is not None and 0 < self.num_examples < self._planned.num_examples:
+            left = (self._planned.num_examples - self.num_examples) / self._rate()
+            parts.append(f"{left:,.0f} s left")
+        return ", ".join([*parts, *self.differences()])
+
+    def _rate(self) -> float:
+        """Examples a second since training began."""
+        return self.num_examples / max(time.monotonic() - self._started, 1e-9)
+
+    def differences(self) -> list[str]:
+        """Each arm's mean difference from the baseline over the pairs that are complete."""
+        baseline, parts = self._scores.get(self._baseline, {}), []
         for arm, scores in self._scores.items():
             seeds = scores.keys() & baseline.keys()
             if arm != self._baseline and seeds:
                 difference = float(np.mean([scores[seed] - baseline[seed] for seed in seeds]))
-                yield f"{arm} {self._metric.format_signed(difference)} (n={len(seeds)})"
+                parts.append(f"{arm} {self._metric.format_signed(difference)} (n={len(seeds)})")
+        return parts
 
 
 def print_comparison(
@@ -181,13 +205,14 @@ def print_table(
     shown = list(others)
     while len(shown) > num_kept and _total(widths, shown, min(arm_width, 16)) > console.width:
         shown.pop()
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column(arm, overflow="fold", min_width=min(arm_width, 16))
     for name in shown:
         heading = "\n".join(textwrap.wrap(name, widths[name]))
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(row[name]) for name in (arm, *shown)))
+    console.print(Text(title, style="bold"))
     console.print(table)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -172,7 +173,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(
 def test_out_of_memory_halves_the_width_and_goes_on(
     tiny_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cwjax.training import engine
+    from cwjax.training import engine, lanes, width
 
     widths = []
     train = engine.train
@@ -183,9 +184,9 @@ def test_out_of_memory_halves_the_width_and_goes_on(
             raise engine.OutOfDeviceMemory("RESOURCE_EXHAUSTED")
         yield from train(runs, dataset, make_model, config, lanes)
 
-    devices = engine.jax.devices()[:2]
-    monkeypatch.setattr(engine, "fitting_width", lambda *_: 4)
-    monkeypatch.setattr(engine, "default_lanes", lambda width: [engine.Lane(devices, width)])
+    devices = jax.devices()[:2]
+    monkeypatch.setattr(width, "fitting_width", lambda *_: 4)
+    monkeypatch.setattr(lanes, "default_lanes", lambda width: [lanes.Lane(devices, width)])
     monkeypatch.setattr(engine, "train", small_device)
     events = run_all(tiny_config, tmp_path)
     assert widths == [4, 2]

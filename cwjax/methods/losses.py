@@ -40,7 +40,8 @@ def head_logits(features: Array, kernel: Array, bias: Array, row: ArmRow) -> Arr
     is_cosine = row.normalized_head > 0
     products = features @ kernel
     inverse_norms = _inverse_norm(features, 1, is_cosine) * _inverse_norm(kernel, 0, is_cosine)
-    # Selected whole: with a factor of 1 instead, XLA would sum the bias's gradient in another order.
+    # Selected whole: with a factor of 1 instead, XLA would sum the bias's gradient in another
+    # order.
     return jnp.where(is_cosine, products * inverse_norms, products + bias[None, :])
 
 

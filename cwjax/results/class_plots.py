@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from cwjax.results import measured
 from cwjax.results.contents import Contents
@@ -92,6 +93,7 @@ def _draw_weights(
     for weights, arms in lines.items():
         style = styles[arms[0]]
         axis.plot(weights, color=style.color, linestyle=style.line, marker=style.marker, ms=3.5)
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axis.grid(axis="y")
     axis.minorticks_off()
     low, high = axis.get_ylim()
@@ -169,7 +171,7 @@ def recall_differences(
         if not few and panel.starts_row:
             axis.set_ylabel("classes, from head to tail")
         if panel.ends_column:
-            axis.set_xlabel("recall, points  (better →)")
+            axis.set_xlabel("difference in recall, points")
     made[0].axis.set_ylim(len(order) - 0.4, -0.6)  # of all panels, as are the ticks
     if few:
         made[0].axis.set_yticks(range(len(order)), labels)

@@ -73,7 +73,7 @@ def read_examples(path: Path) -> Examples:
     """
     mend = "give the command that trained the directory again, it writes the file anew"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return Examples(**{name: archive[name] for name in archive.files})
     except FileNotFoundError:
         raise ConfigError(f"{path.name} is missing: {mend}") from None

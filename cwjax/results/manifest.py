@@ -80,8 +80,8 @@ def continued(
     changes = _differences(old["environment"], new["environment"])
     if changes and not allow_environment_change:
         raise ConfigError(
-            f"the directory was begun in another environment ({'; '.join(changes)}): runs would not "
-            "be comparable bit for bit; go back to it, or give --allow-environment-change"
+            f"the directory was begun in another environment ({'; '.join(changes)}): runs would "
+            "not be comparable bit for bit; go back to it, or give --allow-environment-change"
         )
     return {
         **old,

@@ -147,8 +147,11 @@ def slopes(
         axis.plot(np.ones(pairs.shape[1]), pairs[1], style.marker, color=style.color, ms=3)
         axis.plot([0, 1], pairs.mean(axis=1), color=INK, linewidth=2.2)
         axis.set_title(shorten(treatment))
-        axis.set_xlim(-0.15, 1.15)
+        axis.set_xlim(-0.08, 1.08)
         axis.set_xticks([0, 1], [shorten(baseline, 16), shorten(treatment, 16)])
+        left, right = axis.get_xticklabels()  # aligned so that long names stay within the panel
+        left.set_horizontalalignment("left")
+        right.set_horizontalalignment("right")
         axis.grid(axis="y")
         if panel.starts_row:
             axis.set_ylabel(score_label(metric))

@@ -78,7 +78,8 @@ def trained_record(
 ) -> RunRecord:
     """The record of a run that was trained to its end; `history` has one row an epoch.
 
-    A run has diverged when a training loss or a test logit is not finite. It keeps its row, without scores.
+    A run has diverged when a training loss or a test logit is not finite. It keeps its row, without
+    scores.
     """
     num_classes = test_logits.shape[1]
     losses = [row["train_loss"] for row in history]

@@ -26,7 +26,7 @@ def html_side_by_side(experiments: Sequence[Experiment]) -> str:
     labels = string.ascii_uppercase[: len(experiments)]
     overview = Table(
         "The experiments",
-        ["", "data", "seeds", "finding"],
+        ["experiment", "data", "seeds", "finding"],
         [
             [label, measured.title(contents.config), str(len(contents.seeds)), headline(comparison)]
             for label, (contents, comparison) in zip(labels, experiments, strict=True)

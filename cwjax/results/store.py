@@ -189,7 +189,8 @@ def _is_ours_unfinished(name: str) -> bool:
 def open_store(directory: Path) -> Iterator[Store]:
     """Creates or continues an experiment directory and holds its lock.
 
-    The lock belongs to the process, not to the file: it ends with the process however that dies, so a lock file left behind means nothing.
+    The lock belongs to the process, not to the file: it ends with the process however that dies, so
+    a lock file left behind means nothing.
 
     Raises:
         ConfigError: the path cannot be used, or another process holds it.

@@ -165,7 +165,8 @@ def to_svg(figure: Figure, name: str) -> str:
         name: makes ids differ from those of other figures.
     """
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    # Ticks are made while the figure is drawn: the style must hold then too.
+    with matplotlib.rc_context(_RC | {"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]

@@ -1,6 +1,7 @@
 """The batches of a run, as indices: which example sits in which slot of which step.
 
-Made on the host from (seed, epoch) alone, so that an epoch's order is the same after a resume and in every arm.
+Made on the host from (seed, epoch) alone, so that an epoch's order is the same after a resume and
+in every arm.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 
 from cwjax.methods.sampling import epoch_order, mixing
 from cwjax.plan import Run
-from cwjax.training.train import Block
+from cwjax.training.train import Batches, Block
 
 
 def epoch_blocks(
@@ -30,21 +31,19 @@ def epoch_blocks(
         Blocks whose arrays have a leading run axis `[len(runs), max_steps, ...]`.
     """
     epochs = [_epoch_steps(run, train_labels[run.train_indices], epoch, batch_size) for run in runs]
-    num_steps = len(epochs[0][0])
+    num_steps = len(epochs[0].indices)
     for start in range(0, num_steps, max_steps):
         stop = min(start + max_steps, num_steps)
         padding = max_steps - (stop - start)
-        fields = [
-            np.stack([_padded(epoch_arrays[i][start:stop], padding) for epoch_arrays in epochs])
-            for i in range(4)
+        batches = [
+            np.stack([_padded(array[start:stop], padding) for array in arrays])
+            for arrays in zip(*epochs, strict=True)
         ]
-        yield Block(*fields, num_steps=np.int32(stop - start), epoch=np.int32(epoch))
+        yield Block(Batches(*batches), np.int32(stop - start), np.int32(epoch))
 
 
-def _epoch_steps(
-    run: Run, labels: np.ndarray, epoch: int, batch_size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """`indices`, `valid`, `partners` `[num_steps, batch_size]` and `mix` `[num_steps]`."""
+def _epoch_steps(run: Run, labels: np.ndarray, epoch: int, batch_size: int) -> Batches:
+    """A whole epoch, not yet cut into blocks; `labels` of the run's training examples."""
     order = epoch_order(
         labels, run.row, seed=run.key_seed, epoch=epoch, num_epochs=run.first_stage_epochs
     )
@@ -59,7 +58,7 @@ def _epoch_steps(
         num_examples=len(order),
         batch_size=batch_size,
     )
-    return indices, valid, partners, mix
+    return Batches(indices, valid, partners, mix)
 
 
 def _padded(array: np.ndarray, padding: int) -> np.ndarray:

@@ -16,8 +16,8 @@ from cwjax.config import ConfigError, RuntimeConfig
 from cwjax.data.cache import cache_directory
 
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"
-"""One run a device and one thread a run: faster than sharing the cores within a run, and sums are always
-taken in the same order, so that a run's bits do not depend on its neighbours."""
+"""One run a device and one thread a run: faster than sharing the cores within a run, and sums are
+always taken in the same order, so that a run's bits do not depend on its neighbours."""
 
 _MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}
 
@@ -37,8 +37,12 @@ def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, s
     """
     if runtime.platform != "auto":
         # JAX's own name covers NVIDIA and AMD; `gpu` alone is refused by older versions.
-        jax.config.update("jax_platforms", {"gpu": "cuda,rocm"}.get(runtime.platform, runtime.platform))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jax.config.update(
+            "jax_platforms", {"gpu": "cuda,rocm"}.get(runtime.platform, runtime.platform)
+        )
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     num_devices = min(cores, runtime.max_parallel_runs or cores)
     jax.config.update("jax_num_cpu_devices", num_devices)
     flags = os.environ.get("XLA_FLAGS", "")

@@ -1,4 +1,4 @@
-"""Training one run: pure functions from state to state, for the engine to compile and to spread over devices.
+"""Training one run: pure functions from state to state, for the engine to compile and spread.
 
 A run is data, not code: its arm is a row of arrays (`ArmRow`), its seed a key, its examples
 indices into one shared array. All arms and seeds therefore share the four programs made here.
@@ -11,13 +11,12 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
 from cwjax.config import TrainConfig
 from cwjax.methods import losses
-from cwjax.methods.arm_row import SECOND_STAGE_CRT, SECOND_STAGE_LWS, ArmRow
+from cwjax.methods.arm_row import SECOND_STAGE_CRT, SECOND_STAGE_LWS, ArmRow, Leaf
 from cwjax.randomness import Purpose
 
 
@@ -36,19 +35,25 @@ ModelFactory = Callable[[nnx.Rngs], Model]
 class Examples(NamedTuple):
     """The data set on the device, shared by all runs: the training file, then the test file."""
 
-    images: jax.Array  # uint8 [num_examples, height, width, channels]
-    labels: jax.Array  # int32 [num_examples]
+    images: Leaf  # uint8 [num_examples, height, width, channels]
+    labels: Leaf  # int32 [num_examples]
+
+
+class Batches(NamedTuple):
+    """The steps of a run, as indices into `Examples`."""
+
+    indices: Leaf  # int32 [max_steps, batch_size]
+    valid: Leaf  # bool [max_steps, batch_size]; False pads an epoch's last, smaller batch
+    partners: Leaf  # int32 [max_steps, batch_size]: the slot each example is mixed with
+    mix: Leaf  # float32 [max_steps]: share of the example itself; 1 mixes nothing
 
 
 class Block(NamedTuple):
-    """The batches of up to `max_steps` steps of one epoch, as indices into `Examples`."""
+    """Up to `max_steps` steps of one epoch."""
 
-    indices: np.ndarray  # int32 [max_steps, batch_size]
-    valid: np.ndarray  # bool [max_steps, batch_size]; False pads an epoch's last, smaller batch
-    partners: np.ndarray  # int32 [max_steps, batch_size]: the slot each example is mixed with
-    mix: np.ndarray  # float32 [max_steps]: share of the example itself; 1 mixes nothing
-    num_steps: np.ndarray  # int32 []: steps of this block that are real
-    epoch: np.ndarray  # int32 []
+    batches: Batches
+    num_steps: Leaf  # int32 []: how many of the steps are real, the same for every run
+    epoch: Leaf  # int32 []
 
 
 class RunState(NamedTuple):
@@ -68,7 +73,7 @@ class Programs(NamedTuple):
     initial_state: Callable[[jax.Array, ArmRow], RunState]
     train_block: Callable[[RunState, ArmRow, Examples, Block], RunState]
     start_second_stage: Callable[[RunState, ArmRow], RunState]
-    evaluate: Callable[[RunState, ArmRow, Examples, np.ndarray], jax.Array]
+    evaluate: Callable[[RunState, ArmRow, Examples, Leaf], jax.Array]
 
 
 def optimizer(learning_rate: float) -> optax.GradientTransformation:
@@ -88,7 +93,7 @@ def split_model(make_model: ModelFactory, key: jax.Array) -> tuple[nnx.GraphDef,
     Raises:
         ValueError: the module holds variables other than `nnx.Param`, which would not be trained.
     """
-    graph, params, others = nnx.split(make_model(nnx.Rngs(params=key)), nnx.Param, ...)
+    graph, params, *others = nnx.split(make_model(nnx.Rngs(params=key)), nnx.Param, ...)
     if jax.tree.leaves(others):
         raise ValueError("the model holds variables other than nnx.Param; cwjax trains only those")
     return graph, params
@@ -107,12 +112,17 @@ def make_programs(make_model: ModelFactory, config: TrainConfig, num_classes: in
     graph = nnx.graphdef(nnx.eval_shape(lambda: make_model(nnx.Rngs(params=jax.random.key(0)))))
 
     def logits_of(
-        params: nnx.State, class_scale: jax.Array, row: ArmRow, images: jax.Array,
+        params: nnx.State,
+        class_scale: jax.Array,
+        row: ArmRow,
+        images: jax.Array,
         dropout_key: jax.Array | None,
     ) -> jax.Array:
         model = nnx.merge(graph, params)
         features = model.features(images, dropout_key=dropout_key)
-        return class_scale[None, :] * losses.head_logits(features, model.head.kernel[...], model.head.bias[...], row)
+        return class_scale[None, :] * losses.head_logits(
+            features, model.head.kernel[...], model.head.bias[...], row
+        )
 
     def initial_state(key_data: jax.Array, row: ArmRow) -> RunState:
         """`key_data` uint32 `[2]`; the row only gives the shape of its run axis."""
@@ -130,10 +140,9 @@ def make_programs(make_model: ModelFactory, config: TrainConfig, num_classes: in
     def train_step(
         state: RunState, row: ArmRow, examples: Examples, block: Block, position: jax.Array
     ) -> RunState:
-        indices, valid = block.indices[position], block.valid[position]
+        indices, valid, partners, mix = (field[position] for field in block.batches)
         labels = examples.labels[indices]
         images = to_float(examples.images[indices])
-        partners, mix = block.partners[position], block.mix[position]
         images = mix * images + (1 - mix) * images[partners]
         dropout_key = jax.random.fold_in(purpose_key(state.key, Purpose.DROPOUT), state.step)
 
@@ -176,7 +185,7 @@ def make_programs(make_model: ModelFactory, config: TrainConfig, num_classes: in
         )
 
     def start_second_stage(state: RunState, row: ArmRow) -> RunState:
-        """cRT draws a new head; both second stages start with an optimiser that remembers nothing."""
+        """A new head for cRT; for both second stages an optimiser that remembers nothing."""
         _, fresh = split_model(make_model, purpose_key(state.key, Purpose.HEAD_INIT))
         new_head = row.second_stage_head == SECOND_STAGE_CRT
         params = jax.tree.map_with_path(
@@ -186,12 +195,12 @@ def make_programs(make_model: ModelFactory, config: TrainConfig, num_classes: in
         )
         return state._replace(params=params, opt_state=tx.init((params, state.class_scale)))
 
-    def evaluate(
-        state: RunState, row: ArmRow, examples: Examples, indices: np.ndarray
-    ) -> jax.Array:
+    def evaluate(state: RunState, row: ArmRow, examples: Examples, indices: Leaf) -> jax.Array:
         """Test logits `[len(indices), num_classes]`: no dropout, no training-time adjustment."""
         images = to_float(examples.images[indices])
-        return losses.evaluation_logits(logits_of(state.params, state.class_scale, row, images, None), row)
+        return losses.evaluation_logits(
+            logits_of(state.params, state.class_scale, row, images, None), row
+        )
 
     return Programs(initial_state, train_block, start_second_stage, evaluate)
 
@@ -210,11 +219,12 @@ def keep_frozen(
     old: tuple[nnx.State, jax.Array],
     new: tuple[nnx.State, jax.Array],
     row: ArmRow,
-    epoch: jax.Array,
+    epoch: Leaf,
 ) -> tuple[nnx.State, jax.Array]:
     """`new`, but `old` where the arm does not train in this epoch; each is parameters, class scale.
 
-    First stage: all is trained but the class scale. Second stage: cRT trains the head alone, LWS the class scale alone.
+    First stage: all is trained but the class scale. Second stage: cRT trains the head alone, LWS
+    the class scale alone.
     """
     second_stage = epoch >= row.second_stage_from
     train_head = ~second_stage | (row.second_stage_head == SECOND_STAGE_CRT)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import flax
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 
 from experiments.peers import LEARNING_RATE, NUM_CLASSES, TrainEpoch, Work
-
-VERSIONS = {"jax": jax.__version__, "flax": flax.__version__}
 
 
 class CNN(nnx.Module):
@@ -55,10 +53,13 @@ def prepare(work: Work) -> TrainEpoch:
     step = nnx.cached_partial(train_step, model, nnx.Optimizer(model, tx, wrt=nnx.Param))
     rng = np.random.default_rng(0)
 
+    def train_batch(batch: np.ndarray) -> jax.Array:
+        return step(jnp.asarray(work.images[batch]), jnp.asarray(work.labels[batch]))
+
     def train_epoch() -> float:
         order = rng.permutation(len(work.labels)).reshape(-1, work.batch_size)
-        losses = [step(work.images[batch], work.labels[batch]) for batch in order]
+        losses = [train_batch(batch) for batch in order]
         return float(np.mean(jax.device_get(losses)))
 
-    step(work.images[: work.batch_size], work.labels[: work.batch_size]).block_until_ready()
+    train_batch(np.arange(work.batch_size)).block_until_ready()
     return train_epoch

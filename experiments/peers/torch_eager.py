@@ -1,4 +1,4 @@
-"""PyTorch, eager: the data set as two tensors in memory, batches by index (no DataLoader to wait for)."""
+"""PyTorch, eager: the data set as two tensors in memory, batches by index, no DataLoader."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import torch
 from torch import nn
 
 from experiments.peers import LEARNING_RATE, NUM_CLASSES, TrainEpoch, Work
-
-VERSIONS = {"torch": torch.__version__}
 
 
 def build_model() -> nn.Sequential:

@@ -32,8 +32,8 @@ def test_no_spread_to_judge_by():
     one = compare(0.01, n=1)
     assert one.verdict.key == "no_verdict"
     assert one.verdict.words == (
-        "No verdict: no spread to judge by (n = 1): balanced and uniform differ by +1.30 percentage "
-        "points in balanced accuracy."
+        "No verdict: no spread to judge by (n = 1): balanced and uniform differ by +1.30 "
+        "percentage points in balanced accuracy."
     )
     constant = compare(0.01, spread=0, n=10)  # a spread of rounding errors only
     assert constant.verdict.key == "no_verdict"

@@ -17,12 +17,14 @@ from cwjax.data.dataset import Dataset
 from cwjax.events import EpochFinished, RunFinished, StepsFinished
 from cwjax.methods.arm_row import NEVER, replace, uniform_row
 from cwjax.plan import Run
+from cwjax.randomness import Purpose
 from cwjax.training import engine
 from cwjax.training.batches import epoch_blocks
-from cwjax.randomness import Purpose
 from cwjax.training.cnn import CNN
-from cwjax.training.engine import Lane, chunk_runs, train
+from cwjax.training.engine import chunk_runs, train
+from cwjax.training.lanes import Lane
 from cwjax.training.layers import dropout
+from cwjax.training.train import Block, Examples, Programs, RunState, make_programs
 
 CONFIG = TrainConfig(num_epochs=2, batch_size=16)
 
@@ -103,7 +105,7 @@ def test_a_place_in_the_chunk_does_not_change_a_run(tiny_dataset: Dataset) -> No
 
 
 def test_sharded_runs_agree_with_one_device(tiny_dataset: Dataset) -> None:
-    """Also catches gradients that are summed over devices, as parameters that start equal invite."""
+    """Also catches gradients summed over devices, which parameters that start equal invite."""
     runs = [make_run(seed, class_weights=[1, 1 + seed, 2]) for seed in range(4)]
     alone = ParamsAfter(Lane(jax.devices()[:1], None), tiny_dataset)
     for num_devices in (2, 4):
@@ -120,7 +122,7 @@ class ParamsAfter:
 
     def __init__(self, lane: Lane, dataset: Dataset, model=make_model) -> None:
         self.lane, self.dataset = lane, dataset
-        self.programs = lane.compile(engine.make_programs(model, CONFIG, 3))
+        self.programs = lane.compile(make_programs(model, CONFIG, 3))
 
     def __call__(self, chunk: list[Run], num_steps: int) -> list[np.ndarray]:
         rows = jax.tree.map(lambda *leaves: np.stack(leaves), *[run.row for run in chunk])
@@ -128,10 +130,10 @@ class ParamsAfter:
         keys = self.lane.put_runs(np.array([[0, run.key_seed] for run in chunk], np.uint32))
         state = self.programs.initial_state(keys, rows)
         labels = self.dataset.train_labels
-        examples = self.lane.put_shared(engine.Examples(self.dataset.train_images, labels))
+        examples = self.lane.put_shared(Examples(self.dataset.train_images, labels))
         block = next(iter(epoch_blocks(chunk, labels, 0, CONFIG.batch_size, 64)))
-        per_run = self.lane.put_runs(tuple(block[:4]))
-        block = engine.Block(*per_run, np.int32(num_steps), np.int32(0))
+        batches = self.lane.put_runs(block.batches)
+        block = Block(batches, np.int32(num_steps), np.int32(0))
         state = self.programs.train_block(state, rows, examples, block)
         return jax.tree.leaves(self.lane.get_runs(state.params))
 
@@ -173,12 +175,11 @@ def test_one_trace_serves_every_arm_seed_and_length(
     tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traces = []
-    make_programs = engine.make_programs
 
-    def counting(*args: object) -> engine.Programs:
+    def counting(*args: object) -> Programs:
         programs = make_programs(*args)
 
-        def train_block(*block_args: object) -> engine.RunState:
+        def train_block(*block_args: object) -> RunState:
             traces.append(1)
             return programs.train_block(*block_args)
 
@@ -197,7 +198,7 @@ def test_one_trace_serves_every_arm_seed_and_length(
         {"second_stage_from": 2, "second_stage_head": 1, "second_stage_exponent": 0},
     ]
     runs = [
-        make_run(seed, num_train=30 + index, num_epochs=3 if "second_stage_from" in row else 2, **row)
+        make_run(seed, 30 + index, num_epochs=3 if "second_stage_from" in row else 2, **row)
         for index, row in enumerate(rows)
         for seed in range(3)
     ]
@@ -218,7 +219,8 @@ def plain_flax_losses(dataset: Dataset, run: Run, num_steps: int) -> tuple[list[
     def step(params, opt_state, images, labels, number):
         def loss_fn(params):
             logits = nnx.merge(graph, params)(
-                images.astype(jnp.float32) / 255, dropout_key=fold(fold(key, Purpose.DROPOUT), number)
+                images.astype(jnp.float32) / 255,
+                dropout_key=fold(fold(key, Purpose.DROPOUT), number),
             )
             return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
@@ -229,7 +231,7 @@ def plain_flax_losses(dataset: Dataset, run: Run, num_steps: int) -> tuple[list[
     opt_state, losses = tx.init(params), []
     block = next(iter(epoch_blocks([run], dataset.train_labels, 0, 16, num_steps)))
     for number in range(num_steps):
-        indices = block.indices[0, number]
+        indices = block.batches.indices[0, number]
         images, labels = dataset.train_images[indices], dataset.train_labels[indices]
         loss, params, opt_state = step(params, opt_state, images, labels, np.int32(number))
         losses.append(float(loss))
@@ -255,12 +257,10 @@ def test_uniform_is_plain_flax_and_optax_bit_for_bit(tiny_dataset: Dataset) -> N
 
 
 def test_second_stage_trains_the_head_alone(tiny_dataset: Dataset) -> None:
-    """cRT and LWS leave the features of the first stage untouched, bit for bit."""
+    """Both cRT and LWS leave the features of the first stage untouched, bit for bit."""
     stage = {"second_stage_from": 2, "second_stage_exponent": 0}
     plain = make_run(0)
-    two_stage = [
-        make_run(0, num_epochs=3, second_stage_head=kind, **stage) for kind in (1, 2)
-    ]
+    two_stage = [make_run(0, num_epochs=3, second_stage_head=kind, **stage) for kind in (1, 2)]
     states = [final_params(run, tiny_dataset) for run in (plain, *two_stage)]
     for crt_or_lws in states[1:]:
         for leaf, expected in zip(
@@ -276,11 +276,11 @@ def test_second_stage_trains_the_head_alone(tiny_dataset: Dataset) -> None:
     assert not np.allclose(states[2].class_scale, 1)
 
 
-def final_params(run: Run, dataset: Dataset) -> engine.RunState:
+def final_params(run: Run, dataset: Dataset) -> RunState:
     captured = []
 
     class Capturing(Lane):
-        def compile(self, programs: engine.Programs) -> engine.Programs:
+        def compile(self, programs: Programs) -> Programs:
             compiled = super().compile(programs)
 
             def evaluate(state, *args):

@@ -1,7 +1,7 @@
 """Thirty training steps beside real Keras: `tests/golden/keras_parity.npz` has Keras's side.
 
-Its digits keep clear of the kinks of ReLU and max-pooling, so float32 implementations stay together;
-without that care two correct ones drift a percent apart within the thirty steps.
+Its digits keep clear of the kinks of ReLU and max-pooling, so float32 implementations stay
+together; without that care two correct ones drift a percent apart within the thirty steps.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from cwjax.methods.losses import (
     reduce_loss,
 )
 from cwjax.training.cnn import CNN
-from cwjax.training.train import Block, Examples, make_programs, to_float
+from cwjax.training.lanes import Lane
+from cwjax.training.train import Batches, Block, Examples, make_programs, to_float
 
 GOLDEN_FILE = Path(__file__).parents[1] / "golden" / "keras_parity.npz"
 NUM_CLASSES = 10
@@ -83,27 +84,27 @@ def assert_close(actual: nnx.State, expected: nnx.State, tolerance: float) -> No
 def train_by_steps(
     golden: Golden, row: ArmRow, config: TrainConfig
 ) -> tuple[np.ndarray, nnx.State]:
-    """Losses `[num_steps]` and final parameters of the real training program."""
+    """Losses `[num_steps]` and final parameters of the program that trains on CPU."""
     num_steps, batch_size = golden["labels"].shape
-    programs = make_programs(make_model, config, NUM_CLASSES)
-    state = jax.jit(programs.initial_state)(jnp.zeros(2, jnp.uint32), row)
+    programs = Lane(jax.devices()[:1], None).compile(make_programs(make_model, config, NUM_CLASSES))
+    state = programs.initial_state(jnp.zeros(2, jnp.uint32), row)
     state = state._replace(params=keras_params(golden, "initial", state.params))
     examples = Examples(
         jnp.asarray(golden["images"].reshape(-1, 28, 28, 1)),
         jnp.asarray(golden["labels"].reshape(-1)),
     )
-    train_block = jax.jit(programs.train_block)
     losses = []
     for step in range(num_steps):
-        block = Block(
-            indices=np.arange(batch_size, dtype=np.int32)[None] + np.int32(step * batch_size),
+        slots = np.arange(batch_size, dtype=np.int32)[None]
+        batches = Batches(
+            indices=step * batch_size + slots,
             valid=np.ones((1, batch_size), bool),
-            partners=np.arange(batch_size, dtype=np.int32)[None],
+            partners=slots,
             mix=np.ones(1, np.float32),
-            num_steps=np.int32(1),
-            epoch=np.int32(0),
         )
-        state = train_block(state._replace(loss_sum=jnp.float32(0)), row, examples, block)
+        block = Block(batches, num_steps=np.int32(1), epoch=np.int32(0))
+        state = state._replace(loss_sum=jnp.float32(0))
+        state = programs.train_block(state, row, examples, block)
         losses.append(float(state.loss_sum) / batch_size)
     return np.array(losses), state.params
 

@@ -1,0 +1,101 @@
+"""Where runs train: lanes of devices, and how many runs a lane holds side by side.
+
+A *lane* trains one chunk of runs at a time. On CPU every core is a lane of its own and trains
+single runs: nothing is shared, so a run's bits depend on nothing but the run. On accelerators all devices
+together are one lane that trains a wide chunk, one `vmap` over runs sharded over the devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from cwjax.training.train import Batches, Block, Programs
+
+CPU_COMPILER_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+"""Keeps `optimization_barrier`, by which the layers say what to compute once and keep; without it
+XLA:CPU computes it again inside every operation that reads it, a fifth of a training step."""
+
+
+class Lane:
+    """One or more devices that train a chunk of `width` runs at a time.
+
+    Width `None` means a single run without a run axis: the CPU's way.
+    """
+
+    def __init__(self, devices: Sequence[jax.Device], width: int | None) -> None:
+        if width is not None and width % len(devices):
+            raise ValueError(f"width {width} is not a multiple of {len(devices)} devices")
+        self.devices = tuple(devices)
+        self.width = width
+        mesh = Mesh(np.array(self.devices), ("runs",))
+        self._per_run = NamedSharding(mesh, PartitionSpec("runs") if width else PartitionSpec())
+        self._shared = NamedSharding(mesh, PartitionSpec())
+
+    def compile(self, programs: Programs) -> Programs:
+        """The programs jitted for this lane; training gives its state's memory back."""
+        runs, shared = self._per_run.spec, self._shared.spec
+        block = Block(Batches(runs, runs, runs, runs), shared, shared)
+        initial_state, train_block, start_second_stage, evaluate = programs
+        on_cpu = self.devices[0].platform == "cpu"
+        jit = partial(jax.jit, compiler_options=CPU_COMPILER_OPTIONS if on_cpu else None)
+        return Programs(
+            jit(self._spread(initial_state, (runs, runs))),
+            jit(self._spread(train_block, (runs, runs, shared, block)), donate_argnums=0),
+            jit(self._spread(start_second_stage, (runs, runs)), donate_argnums=0),
+            jit(self._spread(evaluate, (runs, runs, shared, runs))),
+        )
+
+    def _spread(self, program: Callable[..., Any], specs: Any) -> Callable[..., Any]:
+        """`program` for every run of a chunk: vmapped on each device, each device on its own."""
+        if self.width is None:
+            return program
+        axes = jax.tree.map(lambda spec: 0 if spec else None, specs, is_leaf=_is_spec)
+        # Runs never talk to each other, so each device gets the whole program of its share: XLA's
+        # partitioner would have to find that out, which takes it minutes. check_vma would take
+        # parameters that start equal on all devices (zero biases) as shared and sum their
+        # gradients.
+        return jax.shard_map(
+            jax.vmap(program, in_axes=axes),
+            mesh=self._per_run.mesh,
+            in_specs=specs,
+            out_specs=self._per_run.spec,
+            check_vma=False,
+        )
+
+    def put_runs(self, per_run: Any) -> Any:
+        """Arrays with a leading run axis onto the devices, each its share of the runs."""
+        if self.width is None:
+            per_run = jax.tree.map(lambda array: array[0], per_run)
+        return jax.device_put(per_run, self._per_run)
+
+    def put_shared(self, shared: Any) -> Any:
+        """Arrays that every run reads onto every device."""
+        return jax.device_put(shared, self._shared)
+
+    def get_runs(self, per_run: Any) -> Any:
+        """The opposite of `put_runs`: NumPy arrays with a leading run axis."""
+        host = jax.tree.map(np.asarray, per_run)
+        return jax.tree.map(lambda array: array[None], host) if self.width is None else host
+
+
+def _is_spec(leaf: Any) -> bool:
+    return isinstance(leaf, PartitionSpec)
+
+
+def default_lanes(width: int | None) -> list[Lane]:
+    """One lane a core on CPU; on accelerators one lane over all devices, `width` runs wide.
+
+    A width that does not fill every device alike is rounded up.
+    """
+    devices = jax.local_devices()
+    if devices[0].platform == "cpu":
+        return [Lane([device], None) for device in devices]
+    if width is None:
+        raise ValueError("lanes on accelerators need a width: see fitting_width")
+    return [Lane(devices, -(-width // len(devices)) * len(devices))]

@@ -1,0 +1,184 @@
+"""Measures one peer in a process of its own and prints JSON.
+
+python -m experiments.peers torch --repeats 3
+python -m experiments.peers keras-jax --serve      answers each line `go` with one more repeat
+
+With --serve the first line describes the peer, once it is compiled and ready, and each later line
+is one repeat; between repeats the process sleeps. So several peers can take turns, and each pays
+for its start once. Without --serve one line holds both. A peer whose library is missing prints one
+line that says so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import tyro
+
+from cwjax.config import ConfigError
+from experiments import command_line
+from experiments.peers import PeerName, TrainEpoch, Work, available_cores
+
+BATCH_SIZE = 56
+
+LIBRARIES: dict[PeerName, tuple[str, ...]] = {
+    "flax-loop": ("jax", "flax", "optax"),
+    "torch": ("torch",),
+    "torch-channels-last": ("torch",),
+    "keras-tensorflow": ("keras", "tensorflow"),
+    "keras-jax": ("keras", "jax"),
+    "matmul": ("jax",),
+}
+
+Repeat: TypeAlias = Callable[[], dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Flags of a peer."""
+
+    name: tyro.conf.Positional[PeerName]
+    """The peer."""
+    num_examples: int = 5_040
+    """Examples a repeat trains on; whole batches of 56 of them are used."""
+    repeats: int = 3
+    """Repeats without --serve."""
+    threads: int = available_cores()
+    """CPU cores to use."""
+    serve: bool = False
+    """Wait for a line `go` before each repeat; end of input ends the program."""
+
+    def __post_init__(self) -> None:
+        if self.num_examples < BATCH_SIZE:
+            raise ConfigError(
+                f"--num-examples is {self.num_examples}: give at least a batch, {BATCH_SIZE}"
+            )
+        if self.repeats < 1:
+            raise ConfigError(f"--repeats is {self.repeats}: give an integer of at least 1")
+
+
+def main() -> int:
+    """The script; returns its exit code."""
+    flags = command_line.parse(Flags, __doc__)
+    # Libraries greet on standard output; it is for JSON alone, so theirs goes where messages go.
+    protocol = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def say(message: dict[str, Any]) -> None:
+        print(json.dumps(message), file=protocol)
+
+    missing = [name for name in LIBRARIES[flags.name] if importlib.util.find_spec(name) is None]
+    if missing:
+        reason = f"{' and '.join(missing)} not installed: pip install -e '.[peers]'"
+        say({"name": flags.name, "skipped": reason})
+        return 0
+    use_cores(flags.threads)
+    start = time.perf_counter()
+    repeat = prepare(flags)
+    ready = {
+        "name": flags.name,
+        "start_seconds": time.perf_counter() - start,
+        "threads": flags.threads,
+        "versions": {
+            name: importlib.import_module(name).__version__ for name in LIBRARIES[flags.name]
+        },
+    }
+    if not flags.serve:
+        say(ready | {"repeats": [repeat() for _ in range(flags.repeats)]})
+        return 0
+    say(ready)
+    for line in sys.stdin:
+        if line.strip() == "go":
+            say(repeat())
+    return 0
+
+
+def use_cores(num_cores: int) -> None:
+    """Keeps this process on `num_cores` CPU cores and off accelerators; call it before JAX starts.
+
+    Raises:
+        ConfigError: there are fewer, or this system cannot keep a process on some of its cores.
+    """
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    if not hasattr(os, "sched_setaffinity"):
+        if num_cores != os.cpu_count():
+            raise ConfigError(
+                f"--threads is {num_cores}: this system can only use all its cores, "
+                f"{os.cpu_count()}"
+            )
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 <= num_cores <= len(cores):
+        raise ConfigError(f"--threads is {num_cores}: give an integer from 1 to {len(cores)}")
+    os.sched_setaffinity(0, cores[:num_cores])
+
+
+def prepare(flags: Flags) -> Repeat:
+    """Imports the peer's library, builds and compiles; what it returns makes one measurement."""
+    if flags.name == "matmul":
+        from experiments.peers import matmul
+
+        gflop_per_second = matmul.prepare()
+        return lambda: {"gflop_per_second": gflop_per_second()} | peak_memory()
+    work = load_work(flags)
+    train_epoch = prepare_training(flags.name, work)
+
+    def repeat() -> dict[str, float]:
+        start = time.perf_counter()
+        loss = train_epoch()
+        seconds = time.perf_counter() - start
+        rate = len(work.labels) / seconds
+        return {"examples_per_second": rate, "train_loss": loss} | peak_memory()
+
+    return repeat
+
+
+def prepare_training(name: PeerName, work: Work) -> TrainEpoch:
+    """The peer's epoch of training, compiled. Imports happen here: they are part of the start."""
+    if name == "flax-loop":
+        from experiments.peers import flax_loop
+
+        return flax_loop.prepare(work)
+    if name in ("torch", "torch-channels-last"):
+        from experiments.peers import torch_eager
+
+        return torch_eager.prepare(work, channels_last=name == "torch-channels-last")
+    from experiments.peers import keras_fit
+
+    return keras_fit.prepare(work, backend=name.removeprefix("keras-"))
+
+
+def load_work(flags: Flags) -> Work:
+    """The embedded digits, repeated or cut to the number of examples asked for."""
+    from cwjax.data.sources import load_dataset
+
+    dataset = load_dataset("mnist5k")
+    num_examples = flags.num_examples // BATCH_SIZE * BATCH_SIZE
+    chosen = np.arange(num_examples) % len(dataset.train_labels)
+    return Work(
+        images=dataset.train_images[chosen].astype(np.float32) / 255,
+        labels=dataset.train_labels[chosen],
+        batch_size=BATCH_SIZE,
+        num_threads=flags.threads,
+    )
+
+
+def peak_memory() -> dict[str, float]:
+    """The largest resident memory of this process so far, in MiB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+
+
+if __name__ == "__main__":
+    command_line.run_main(main)
