@@ -174,9 +174,8 @@ def _training_events(
             store.write_json("config.json", content)
         remaining = [run for run in runs if (run.arm, run.seed) not in finished]
         try:
-            for event in engine.train(
-                remaining, dataset, make_model, settings, lanes.default_lanes(width)
-            ):
+            trainer = engine.Engine(dataset, make_model, settings, lanes.default_lanes(width))
+            for event in trainer.train(remaining):
                 if isinstance(event, RunFinished):
                     finished.add((event.run.arm, event.run.seed))
                 yield event

@@ -29,12 +29,13 @@ LINE_SECONDS = 10
 
 def print_arms() -> None:
     """Every scheme with its formula, settings and source."""
-    table = Table(title="Arms: name:setting=value, several values make several arms")
-    for column in ("name", "formula", "settings and defaults", "source"):
-        table.add_column(column, overflow="fold")
+    print("name:setting=default, then the formula and the source; several values, as in")
+    print("tau=0.5,1, make several arms\n")
     for arm in list_arms():
-        table.add_row(*arm)
-    Console().print(table)
+        print(":".join(filter(None, (arm.name, arm.settings))))
+        print(f"    {arm.formula}")
+        if arm.source:
+            print(f"    {arm.source}")
 
 
 def print_plan(plan: Plan, directory: Path) -> None:
@@ -221,4 +222,4 @@ def _column_width(name: str, cells: Sequence[str]) -> int:
 
 
 def _total(widths: Mapping[str, int], shown: Sequence[str], arm_width: int) -> int:
-    return arm_width + sum(widths[name] + 2 for name in shown)
+    return arm_width + sum(widths[name] + 3 for name in shown)

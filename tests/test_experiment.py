@@ -176,18 +176,18 @@ def test_out_of_memory_halves_the_width_and_goes_on(
     from cwjax.training import engine, lanes, width
 
     widths = []
-    train = engine.train
 
-    def small_device(runs, dataset, make_model, config, lanes):
-        widths.append(lanes[0].width)
-        if lanes[0].width > 2:
-            raise engine.OutOfDeviceMemory("RESOURCE_EXHAUSTED")
-        yield from train(runs, dataset, make_model, config, lanes)
+    class SmallDevice(engine.Engine):
+        def train(self, runs):
+            widths.append(self._width)
+            if self._width > 2:
+                raise engine.OutOfDeviceMemory("RESOURCE_EXHAUSTED")
+            yield from super().train(runs)
 
     devices = jax.devices()[:2]
     monkeypatch.setattr(width, "fitting_width", lambda *_: 4)
     monkeypatch.setattr(lanes, "default_lanes", lambda width: [lanes.Lane(devices, width)])
-    monkeypatch.setattr(engine, "train", small_device)
+    monkeypatch.setattr(engine, "Engine", SmallDevice)
     events = run_all(tiny_config, tmp_path)
     assert widths == [4, 2]
     assert json.loads((tmp_path / "config.json").read_text())["width"] == 2

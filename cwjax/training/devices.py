@@ -6,6 +6,7 @@ a backend that has started ignores later changes without a word.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from pathlib import Path
@@ -23,7 +24,9 @@ _MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfl
 
 
 def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, str]:
-    """Prepares JAX for `runtime`; call it once, before any other use of JAX.
+    """Prepares JAX for `runtime`; best called before any other use of JAX.
+
+    In a process whose JAX has started already, its devices and flags stay as they are.
 
     Args:
         runtime: how to use the machine.
@@ -44,7 +47,8 @@ def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, s
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     num_devices = min(cores, runtime.max_parallel_runs or cores)
-    jax.config.update("jax_num_cpu_devices", num_devices)
+    with contextlib.suppress(RuntimeError):  # JAX runs already: the caller's devices are used
+        jax.config.update("jax_num_cpu_devices", num_devices)
     flags = os.environ.get("XLA_FLAGS", "")
     if SINGLE_THREADED.split("=")[0] not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {SINGLE_THREADED}".strip()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -35,60 +34,74 @@ class OutOfDeviceMemory(Exception):
     """A chunk of runs did not fit; its unfinished runs can start again in a narrower one."""
 
 
-def train(
-    runs: Sequence[Run],
-    dataset: Dataset,
-    make_model: ModelFactory,
-    config: TrainConfig,
-    lanes: Sequence[Lane],
-) -> Iterator[TrainingEvent]:
-    """Trains every run; yields events as they happen, those of one run in order.
+class Engine:
+    """Lanes with everything compiled and the data set on their devices; trains any number of runs.
 
-    Runs start in the order given; those that cannot share a chunk (other numbers of examples or
-    epochs) go into chunks of their own. Closing the iterator stops the lanes after their current
-    block.
-
-    Raises:
-        OutOfDeviceMemory: a chunk does not fit; finished runs have been yielded.
-        Exception: whatever else a lane raised, after the other lanes have stopped.
+    Args:
+        dataset: what `Run.train_indices` and `validation_indices` point into.
+        make_model: builds the Flax module.
+        config: how every run is trained.
+        lanes: where; all of one width.
     """
-    programs = make_programs(make_model, config, dataset.num_classes)
-    chunks = deque(chunk_runs(runs, lanes[0].width or 1))
-    events: queue.SimpleQueue[TrainingEvent | BaseException | None] = queue.SimpleQueue()
-    stop = threading.Event()
 
-    def work(lane: Lane) -> None:
-        try:
-            trainer = _ChunkTrainer(lane, programs, dataset, config, stop)
-            while not stop.is_set():
-                try:
-                    chunk = chunks.popleft()
-                except IndexError:
-                    break
-                for event in trainer.train(chunk):
-                    events.put(event)
-            events.put(None)
-        except jax.errors.JaxRuntimeError as error:
-            full = "RESOURCE_EXHAUSTED" in str(error)
-            events.put(OutOfDeviceMemory(str(error)) if full else error)
-        except BaseException as error:
-            events.put(error)
+    def __init__(
+        self,
+        dataset: Dataset,
+        make_model: ModelFactory,
+        config: TrainConfig,
+        lanes: Sequence[Lane],
+    ) -> None:
+        programs = make_programs(make_model, config, dataset.num_classes)
+        self._width = lanes[0].width or 1
+        self._trainers = [ChunkTrainer(lane, programs, dataset, config) for lane in lanes]
 
-    with ThreadPoolExecutor(len(lanes), thread_name_prefix="lane") as pool:
-        for lane in lanes:
-            pool.submit(work, lane)
-        try:
-            working = len(lanes)
-            while working:
-                event = events.get()
-                if event is None:
-                    working -= 1
-                elif isinstance(event, BaseException):
-                    raise event
-                else:
-                    yield event
-        finally:
-            stop.set()
+    def train(self, runs: Sequence[Run]) -> Iterator[TrainingEvent]:
+        """Trains every run; yields events as they happen, those of one run in order.
+
+        Runs start in the order given; those that cannot share a chunk (other numbers of examples or
+        epochs) go into chunks of their own. Closing the iterator stops the lanes after their
+        current block.
+
+        Raises:
+            OutOfDeviceMemory: a chunk does not fit; finished runs have been yielded.
+            Exception: whatever else a lane raised, after the other lanes have stopped.
+        """
+        chunks = iter(chunk_runs(runs, self._width))
+        taking = threading.Lock()
+        events: queue.SimpleQueue[TrainingEvent | BaseException | None] = queue.SimpleQueue()
+        stop = threading.Event()
+
+        def work(trainer: ChunkTrainer) -> None:
+            try:
+                while not stop.is_set():
+                    with taking:
+                        chunk = next(chunks, None)
+                    if chunk is None:
+                        break
+                    for event in trainer.train(chunk, stop):
+                        events.put(event)
+                events.put(None)
+            except jax.errors.JaxRuntimeError as error:
+                full = "RESOURCE_EXHAUSTED" in str(error)
+                events.put(OutOfDeviceMemory(str(error)) if full else error)
+            except BaseException as error:
+                events.put(error)
+
+        with ThreadPoolExecutor(len(self._trainers), thread_name_prefix="lane") as pool:
+            for trainer in self._trainers:
+                pool.submit(work, trainer)
+            try:
+                working = len(self._trainers)
+                while working:
+                    event = events.get()
+                    if event is None:
+                        working -= 1
+                    elif isinstance(event, BaseException):
+                        raise event
+                    else:
+                        yield event
+            finally:
+                stop.set()
 
 
 def chunk_runs(runs: Sequence[Run], width: int) -> list[list[Run]]:
@@ -104,26 +117,20 @@ def chunk_runs(runs: Sequence[Run], width: int) -> list[list[Run]]:
     ]
 
 
-class _ChunkTrainer:
+class ChunkTrainer:
     """A lane with its compiled programs and its copy of the data set."""
 
     def __init__(
-        self,
-        lane: Lane,
-        programs: Programs,
-        dataset: Dataset,
-        config: TrainConfig,
-        stop: threading.Event,
+        self, lane: Lane, programs: Programs, dataset: Dataset, config: TrainConfig
     ) -> None:
         self._lane = lane
         self._programs = lane.compile(programs)
         self._dataset = dataset
         self._config = config
-        self._stop = stop
         self._examples = lane.put_shared(examples_of(dataset))
 
-    def train(self, chunk: list[Run]) -> Iterator[TrainingEvent]:
-        """All epochs of one chunk; ends early, without its last events, when asked to stop."""
+    def train(self, chunk: list[Run], stop: threading.Event) -> Iterator[TrainingEvent]:
+        """All epochs of one chunk; ends early, without its last events, once `stop` is set."""
         # A last, smaller chunk is filled up, so that it runs the same program; a place in the chunk
         # does not change a run's bits.
         padded = chunk + [chunk[0]] * ((self._lane.width or 1) - len(chunk))
@@ -140,7 +147,7 @@ class _ChunkTrainer:
                 padded, self._dataset.train_labels, epoch, self._config.batch_size, BLOCK_STEPS
             )
             for block in blocks:
-                if self._stop.is_set():
+                if stop.is_set():
                     return
                 state = self._train_block(state, rows, block)
                 yield StepsFinished(int(block.batches.valid[: len(chunk)].sum()))

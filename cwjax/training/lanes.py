@@ -1,8 +1,8 @@
 """Where runs train: lanes of devices, and how many runs a lane holds side by side.
 
 A *lane* trains one chunk of runs at a time. On CPU every core is a lane of its own and trains
-single runs: nothing is shared, so a run's bits depend on nothing but the run. On accelerators all devices
-together are one lane that trains a wide chunk, one `vmap` over runs sharded over the devices.
+single runs: nothing is shared, so a run's bits depend on nothing but the run. On accelerators all
+devices together are one lane that trains a wide chunk: each device its share, vmapped.
 """
 
 from __future__ import annotations

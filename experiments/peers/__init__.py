@@ -6,6 +6,7 @@ library, builds and compiles, trains one batch, and returns what trains an epoch
 
 | name                          | how its users would write it                                     |
 |-------------------------------|------------------------------------------------------------------|
+| `cwjax-N`                     | cwjax's engine with N runs at once                               |
 | `flax-loop`                   | stock `nnx` layers, one jitted step a batch                      |
 | `torch`, `torch-channels-last`| eager `nn.Sequential`, tensors in memory, indexed by batch       |
 | `keras-tensorflow`, `keras-jax` | the notebook's model and `fit`                                 |
@@ -24,7 +25,16 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 PeerName: TypeAlias = Literal[
-    "flax-loop", "torch", "torch-channels-last", "keras-tensorflow", "keras-jax", "matmul"
+    "cwjax-1",
+    "cwjax-2",
+    "cwjax-8",
+    "cwjax-32",
+    "flax-loop",
+    "torch",
+    "torch-channels-last",
+    "keras-tensorflow",
+    "keras-jax",
+    "matmul",
 ]
 
 NUM_CLASSES = 10

@@ -32,6 +32,10 @@ from experiments.peers import PeerName, TrainEpoch, Work, available_cores
 BATCH_SIZE = 56
 
 LIBRARIES: dict[PeerName, tuple[str, ...]] = {
+    "cwjax-1": ("jax", "flax", "optax"),
+    "cwjax-2": ("jax", "flax", "optax"),
+    "cwjax-8": ("jax", "flax", "optax"),
+    "cwjax-32": ("jax", "flax", "optax"),
     "flax-loop": ("jax", "flax", "optax"),
     "torch": ("torch",),
     "torch-channels-last": ("torch",),
@@ -132,20 +136,25 @@ def prepare(flags: Flags) -> Repeat:
         gflop_per_second = matmul.prepare()
         return lambda: {"gflop_per_second": gflop_per_second()} | peak_memory()
     work = load_work(flags)
-    train_epoch = prepare_training(flags.name, work)
+    num_runs = int(flags.name.removeprefix("cwjax-")) if flags.name.startswith("cwjax-") else 1
+    train_epoch = prepare_training(flags.name, work, num_runs)
 
     def repeat() -> dict[str, float]:
         start = time.perf_counter()
         loss = train_epoch()
         seconds = time.perf_counter() - start
-        rate = len(work.labels) / seconds
+        rate = num_runs * len(work.labels) / seconds
         return {"examples_per_second": rate, "train_loss": loss} | peak_memory()
 
     return repeat
 
 
-def prepare_training(name: PeerName, work: Work) -> TrainEpoch:
+def prepare_training(name: PeerName, work: Work, num_runs: int) -> TrainEpoch:
     """The peer's epoch of training, compiled. Imports happen here: they are part of the start."""
+    if name.startswith("cwjax-"):
+        from experiments.peers import cwjax_runs
+
+        return cwjax_runs.prepare(work, num_runs)
     if name == "flax-loop":
         from experiments.peers import flax_loop
 

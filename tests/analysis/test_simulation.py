@@ -34,7 +34,7 @@ def test_false_positives_on_null_data(n, record_property):
     differences = np.random.default_rng(n).standard_normal((DRAWS, n))
     flips = simulation_flips(n, 0.05)
     rejected = verdict_rejects(differences, flips)
-    record_property("false_positive_rate", rejected.mean())
+    record_property("false_positive_rate", float(rejected.mean()))
     print(f"n = {n}: false positives {rejected.mean():.4f}")
     assert 0.02 < rejected.mean() <= 0.05 + 3 * standard_error(0.05)
     # The rule simulated is the rule in use (sampled flips may differ at the very edge of α).
@@ -48,8 +48,8 @@ def test_coverage_of_the_seed_interval(n, record_property):
     rng = np.random.default_rng(n)
     normal = covers(rng.standard_normal((DRAWS, n))).mean()
     skewed = covers(rng.lognormal(size=(DRAWS, n)), np.exp(0.5)).mean()
-    record_property("coverage_normal", normal)
-    record_property("coverage_lognormal", skewed)
+    record_property("coverage_normal", float(normal))
+    record_property("coverage_lognormal", float(skewed))
     print(f"n = {n}: coverage {normal:.4f} normal, {skewed:.4f} lognormal")
     assert normal == pytest.approx(0.95, abs=3 * standard_error(0.95))
     assert skewed < normal  # reported; no promise is made for skewed differences
@@ -59,8 +59,8 @@ def test_coverage_of_the_seed_interval(n, record_property):
 def test_power_at_the_detectable_effect(n, verdict, record_property):
     differences = np.random.default_rng(n).standard_normal((DRAWS, n)) + detectable_effect(n)
     t_test = (~covers(differences)).mean()
-    record_property("power_t_test", t_test)
-    record_property("power_verdict", verdict_power(n))
+    record_property("power_t_test", float(t_test))
+    record_property("power_verdict", float(verdict_power(n)))
     print(f"n = {n}: power {t_test:.4f} t test, {verdict_power(n):.4f} verdict")
     assert t_test == pytest.approx(0.8, abs=3 * standard_error(0.8))
     assert verdict_power(n) == pytest.approx(verdict, abs=0.015)
@@ -80,7 +80,7 @@ def test_family_wise_error_with_correlated_arms(num_real, record_property):
     adjusted = np.array([holm(row) for row in p_values])
     family_wise = (adjusted[:, num_real:] < 0.05).any(axis=1).mean()
     unadjusted = (p_values[:, num_real:] < 0.05).any(axis=1).mean()
-    record_property("family_wise_error", family_wise)
+    record_property("family_wise_error", float(family_wise))
     print(f"{num_real} of {m} arms differ: family-wise error {family_wise:.4f} by Holm, "
           f"{unadjusted:.4f} without")  # fmt: skip
     assert 0.01 < family_wise <= 0.05 + 3 * standard_error(0.05)
@@ -107,8 +107,8 @@ def test_two_way_variance_is_unbiased(groups, record_property):
     values = np.array([e.value for e in estimates])
     half = scipy.stats.t.ppf(0.975, [e.df for e in estimates]) * np.sqrt(values)
     coverage = (np.abs(means) <= half).mean()
-    record_property("variance_ratio", values.mean() / truth)
-    record_property("coverage_new_test_sets", coverage)
+    record_property("variance_ratio", float(values.mean() / truth))
+    record_property("coverage_new_test_sets", float(coverage))
     print(f"groups {groups}: variance / truth {values.mean() / truth:.4f}, coverage {coverage:.4f}")
     assert values.mean() == pytest.approx(truth, abs=3 * scipy.stats.sem(values))
     assert means.var() == pytest.approx(truth, rel=3 * np.sqrt(2 / draws))

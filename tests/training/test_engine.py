@@ -21,7 +21,7 @@ from cwjax.randomness import Purpose
 from cwjax.training import engine
 from cwjax.training.batches import epoch_blocks
 from cwjax.training.cnn import CNN
-from cwjax.training.engine import chunk_runs, train
+from cwjax.training.engine import Engine, chunk_runs
 from cwjax.training.lanes import Lane
 from cwjax.training.layers import dropout
 from cwjax.training.train import Block, Examples, Programs, RunState, make_programs
@@ -69,7 +69,7 @@ def results(
     lanes: list[Lane],
     model: Callable[[nnx.Rngs], nnx.Module] = make_model,
 ) -> dict[int, np.ndarray]:
-    events = train(runs, dataset, model, CONFIG, lanes)
+    events = Engine(dataset, model, CONFIG, lanes).train(runs)
     return {e.run.seed: e.test_logits for e in events if isinstance(e, RunFinished)}
 
 
@@ -139,7 +139,8 @@ class ParamsAfter:
 
 
 def test_events_come_in_order_and_count_every_example(tiny_dataset: Dataset) -> None:
-    events = list(train([make_run(0)], tiny_dataset, make_model, CONFIG, cpu_lanes(1)))
+    engine_of_one = Engine(tiny_dataset, make_model, CONFIG, cpu_lanes(1))
+    events = list(engine_of_one.train([make_run(0)]))
     assert [e.epoch for e in events if isinstance(e, EpochFinished)] == [0, 1]
     assert isinstance(events[-1], RunFinished)
     assert events[-1].test_logits.shape == (60, 3)
@@ -155,8 +156,9 @@ def test_an_error_in_a_lane_reaches_the_caller(
         raise RuntimeError("no batches today")
 
     monkeypatch.setattr(engine, "epoch_blocks", broken)
+    events = Engine(tiny_dataset, make_model, CONFIG, cpu_lanes(2)).train([make_run(0)])
     with pytest.raises(RuntimeError, match="no batches today"):
-        list(train([make_run(0), make_run(1)], tiny_dataset, make_model, CONFIG, cpu_lanes(2)))
+        list(events)
 
 
 def test_chunks_hold_only_runs_that_train_in_lockstep() -> None:
@@ -202,7 +204,7 @@ def test_one_trace_serves_every_arm_seed_and_length(
         for index, row in enumerate(rows)
         for seed in range(3)
     ]
-    finished = list(train(runs, tiny_dataset, make_model, CONFIG, cpu_lanes(1)))
+    finished = list(Engine(tiny_dataset, make_model, CONFIG, cpu_lanes(1)).train(runs))
     assert sum(isinstance(event, RunFinished) for event in finished) == 27
     assert len(traces) == 1
 
@@ -289,5 +291,6 @@ def final_params(run: Run, dataset: Dataset) -> RunState:
 
             return compiled._replace(evaluate=evaluate)
 
-    list(train([run], dataset, make_model, CONFIG, [Capturing(jax.devices()[:1], None)]))
+    lanes = [Capturing(jax.devices()[:1], None)]
+    list(Engine(dataset, make_model, CONFIG, lanes).train([run]))
     return captured[-1]

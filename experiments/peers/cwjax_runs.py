@@ -1,0 +1,56 @@
+"""cwjax itself: the engine behind every comparison, with as many runs as asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cwjax.config import RuntimeConfig, TrainConfig
+from cwjax.data.dataset import Dataset
+from cwjax.events import EpochFinished
+from cwjax.methods.arm_row import uniform_row
+from cwjax.plan import Run
+from experiments.peers import LEARNING_RATE, NUM_CLASSES, TrainEpoch, Work
+
+
+def prepare(work: Work, num_runs: int) -> TrainEpoch:
+    """An epoch of `num_runs` runs, side by side as `compare` trains them.
+
+    A run's validation and test splits are one example each: the peers do not evaluate either.
+    """
+    from cwjax.training import devices
+
+    devices.configure(RuntimeConfig(platform="cpu", compile_cache=False))
+    from cwjax.training.cnn import CNN
+    from cwjax.training.engine import Engine
+    from cwjax.training.lanes import default_lanes
+
+    images = np.round(work.images * 255).astype(np.uint8)
+    labels = work.labels.astype(np.int32)
+    classes = tuple(map(str, range(NUM_CLASSES)))
+    dataset = Dataset("benchmark", images, labels, images[:2], labels[:2], classes)
+    engine = Engine(
+        dataset,
+        lambda rngs: CNN(dataset.image_shape, NUM_CLASSES, rngs=rngs),
+        TrainConfig(num_epochs=1, batch_size=work.batch_size, learning_rate=LEARNING_RATE),
+        default_lanes(None),
+    )
+    runs = [
+        Run(
+            arm="uniform",
+            seed=seed,
+            key_seed=seed,
+            row=uniform_row(NUM_CLASSES),
+            train_indices=np.arange(len(labels), dtype=np.int32),
+            validation_indices=np.zeros(1, np.int32),
+            first_stage_epochs=1,
+            num_epochs=1,
+        )
+        for seed in range(num_runs)
+    ]
+
+    def train_epoch() -> float:
+        events = list(engine.train(runs))
+        return float(np.mean([e.train_loss for e in events if isinstance(e, EpochFinished)]))
+
+    train_epoch()  # compiles on every lane that these runs use
+    return train_epoch
