@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from cwjax.config import DataConfig, ExperimentConfig, TrainConfig
 from cwjax.data.dataset import Dataset
-from cwjax.training.devices import SINGLE_THREADED
+from cwjax.training.devices import SINGLE_THREADED, use_compile_cache
 
 os.environ["XLA_FLAGS"] = SINGLE_THREADED
 jax.config.update("jax_platforms", "cpu")
@@ -58,7 +59,13 @@ def tiny_config(tiny_npz: str) -> ExperimentConfig:
     )
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's cache."""
-    monkeypatch.setenv("CWJAX_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test touches the user's cache; all workers and subprocesses share one of their own."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("CWJAX_CACHE", str(root / "cache"))
+        use_compile_cache(root / "cache" / "compiled")
+        yield

@@ -81,4 +81,4 @@ def test_a_comparison_ends_with_a_table_and_a_verdict(tiny_npz: str, tmp_path: P
     assert "balanced" in verdict
     quiet = compare(*flags, "--quiet")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
-    assert (tmp_path / "out" / "report.md").read_text().startswith("# uniform, balanced on tiny")
+    assert verdict.rstrip(".") in (tmp_path / "out" / "report.md").read_text()

@@ -53,7 +53,7 @@ def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, s
     if SINGLE_THREADED.split("=")[0] not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {SINGLE_THREADED}".strip()
     if runtime.compile_cache:
-        _use_compile_cache(cache_directory() / "compiled")
+        use_compile_cache(cache_directory() / "compiled")
     try:
         device = jax.local_devices()[0]
     except RuntimeError as error:
@@ -69,7 +69,8 @@ def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, s
     return {"platform": device.platform, "device_kind": device.device_kind}
 
 
-def _use_compile_cache(directory: Path) -> None:
+def use_compile_cache(directory: Path) -> None:
+    """Keeps compiled programs in `directory`; warns where it cannot be written."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         writable = os.access(directory, os.W_OK)
