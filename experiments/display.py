@@ -21,7 +21,7 @@ from cwjax.analysis.power import seeds_floor
 from cwjax.events import EpochFinished, Event, Finished, Planned, RunStored, StepsFinished
 from cwjax.methods.arms import list_arms
 from cwjax.plan import Plan
-from cwjax.results.summary import arm_rows, comparison_rows, shown_metrics, unit
+from cwjax.results.summary import arm_rows, comparison_rows, secondary_rows, shown_metrics, unit
 
 LINE_SECONDS = 10
 """Without a terminal, a line of progress at most this often."""
@@ -185,6 +185,8 @@ def print_comparison(
     if entries:
         title = f"{metric.title}: difference from {comparison['baseline']}, {unit(metric)}"
         print_table(console, title, comparison_rows(entries, metric), 3)
+    if secondary := secondary_rows(comparison):
+        print_table(console, "secondary metrics: unadjusted, no verdict", secondary, 3)
     for entry in entries:
         console.print(entry["verdict"]["words"], soft_wrap=True, markup=False, highlight=False)
 

@@ -131,6 +131,7 @@ def compare_scores(scores: Scores, baseline: str, rules: Rules) -> dict[str, Any
         "comparisons": [
             dataclasses.asdict(comparison) for comparison in compare_arms(arms, baseline, rules)
         ],
+        "secondary": [],
     }
 
 

@@ -147,6 +147,22 @@ def comparison_rows(
     return [_comparison_row(entry, metric or METRICS[entry["metric"]]) for entry in entries]
 
 
+def secondary_rows(comparison: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A row an arm and shown metric that is not the primary one: estimates without a verdict.
+
+    Args:
+        comparison: the content of `comparison.json`.
+    """
+    rows = []
+    for entry in comparison["secondary"]:
+        if entry["metric"] in SHOWN_METRICS:
+            row = _comparison_row(entry, METRICS[entry["metric"]])
+            names = ("difference", "interval", "P(better)", "n")
+            title = {"arm": row["arm"], "metric": METRICS[entry["metric"]].title}
+            rows.append(title | {name: row[name] for name in names})
+    return rows
+
+
 def _comparison_row(entry: Mapping[str, Any], metric: Metric) -> dict[str, str]:
     estimates, evidence = entry["estimates"] or {}, entry["evidence"] or {}
     seed_interval = estimates.get("seed_interval")
