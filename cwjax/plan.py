@@ -7,6 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+from cwjax.analysis.family import rules_for
+from cwjax.analysis.metrics import score
 from cwjax.config import ConfigError, ExperimentConfig
 from cwjax.data.dataset import Dataset
 from cwjax.data.sources import load_dataset
@@ -134,6 +136,8 @@ def make_plan(config: ExperimentConfig) -> Plan:
             )
         if parse_arm(config.baseline).kind == "post_hoc":
             raise ConfigError(f"--baseline {config.baseline} is not trained: give a trained arm")
+    analysis = config.analysis
+    rules_for(analysis, analysis.metric)
     dataset = load_dataset(config.data.dataset, config.data.data_dir)
     splits = {seed: split_dataset(dataset, config.data, seed) for seed in config.all_seeds}
     for seed, split in splits.items():
@@ -141,6 +145,12 @@ def make_plan(config: ExperimentConfig) -> Plan:
             raise ConfigError(
                 f"--batch-size is {config.train.batch_size}, but seed {seed} trains on "
                 f"{len(split.train_indices)} examples: give a smaller batch"
+            )
+        no_logits = np.zeros((len(dataset.test_labels), dataset.num_classes))
+        if np.isnan(score(analysis.metric, no_logits, dataset.test_labels, split.class_counts)):
+            raise ConfigError(
+                f"--metric {analysis.metric} is undefined with the classes of seed {seed}, which "
+                f"have {', '.join(map(str, split.class_counts))} training examples: choose another"
             )
     plan = Plan(config, dataset, splits)
     _ = plan.runs  # every arm's row is made and checked here

@@ -160,6 +160,12 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(
         "--batch-size is 4000": dataclasses.replace(
             tiny_config, train=dataclasses.replace(tiny_config.train, batch_size=4000)
         ),
+        "--metric recall_many is undefined": dataclasses.replace(
+            tiny_config, analysis=AnalysisConfig(metric="recall_many")
+        ),
+        "has no worst score": dataclasses.replace(
+            tiny_config, analysis=AnalysisConfig(metric="loss", diverged="worst-score")
+        ),
         "add it to --arms": dataclasses.replace(
             tiny_config, arms=("balanced", "tau_norm"), baseline="balanced"
         ),

@@ -19,7 +19,7 @@ from cwjax.analysis.verdict import (
     no_pairs,
     refused,
 )
-from cwjax.config import ConfigError
+from cwjax.config import AnalysisConfig, ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,22 @@ class Rules:
             raise ConfigError(f"num_comparisons is {self.num_comparisons}: give at least 1")
         if self.primary and self.diverged == "worst-score" and self.metric.worst is None:
             raise ConfigError(f"{self.metric.title} has no worst score: say drop-pair instead")
+
+
+def rules_for(analysis: AnalysisConfig, metric: str) -> Rules:
+    """The rules of one metric; only the primary one is held against the smallest effect.
+
+    Raises:
+        ConfigError: settings that contradict each other.
+    """
+    primary = metric == analysis.metric
+    return Rules(
+        metric=METRICS[metric],
+        smallest_effect=analysis.smallest_effect if primary else None,
+        confidence=analysis.confidence,
+        diverged=analysis.diverged,
+        primary=primary,
+    )
 
 
 @dataclass(frozen=True)

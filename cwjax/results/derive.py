@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cwjax.analysis.comparison import compare_arms
-from cwjax.analysis.family import Comparison, Rules
+from cwjax.analysis.family import Comparison, rules_for
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.new_test_sets import NewTestSetInterval, new_test_set_interval
 from cwjax.analysis.pairing import ArmScores
@@ -92,15 +92,7 @@ def _comparisons(contents: Contents, metric: str) -> tuple[Comparison, ...]:
         )
         for arm, runs in contents.runs.items()
     ]
-    analysis = contents.analysis
-    primary = metric == analysis.metric
-    rules = Rules(
-        metric=METRICS[metric],
-        smallest_effect=analysis.smallest_effect if primary else None,
-        confidence=analysis.confidence,
-        diverged=analysis.diverged,
-        primary=primary,
-    )
+    rules = rules_for(contents.analysis, metric)
     controls = {NULL_CONTROL} & set(contents.arms)
     same_as = contents.config["equal_arms"]
     return compare_arms(arms, contents.baseline, rules, controls=controls, same_as=same_as)
