@@ -7,14 +7,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from cwjax.plan import Run
+from cwjax.plan import Plan, Run
 from cwjax.results.record import RunRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Planned:
-    """The work of this call is known."""
+    """The work of this call is known; always the first event."""
 
+    plan: Plan  # what the directory holds already included
     num_runs: int  # to be trained now
     num_finished: int  # found in the directory, arms equal to others and post-hoc arms included
     num_epochs: int  # over the runs to be trained

@@ -118,6 +118,7 @@ def _train_missing(plan: Plan, store: Store, runtime: RuntimeConfig) -> Iterator
         if plan.twins[run.arm, run.seed] == run.arm and not store.has_run(run.arm, run.seed)
     ]
     yield Planned(
+        plan=plan,
         num_runs=len(to_train),
         num_finished=len(finished),
         num_epochs=sum(run.num_epochs for run in to_train),
@@ -174,7 +175,12 @@ def _training_events(
             store.write_json("config.json", content)
         remaining = [run for run in runs if (run.arm, run.seed) not in finished]
         try:
-            trainer = engine.Engine(dataset, make_model, settings, lanes.default_lanes(width))
+            trainer = engine.Engine(
+                dataset,
+                make_model,
+                settings,
+                lanes.default_lanes(width)[: runtime.max_parallel_runs],
+            )
             for event in trainer.train(remaining):
                 if isinstance(event, RunFinished):
                     finished.add((event.run.arm, event.run.seed))
@@ -210,7 +216,8 @@ def _trained_record(
 def _store_untrained(plan: Plan, store: Store, seed: int) -> list[RunRecord]:
     """Stores the runs of a seed that another run answers: equal arms and post-hoc arms."""
     stored = []
-    for arm in plan.arms:
+    # Post-hoc arms last: their parent may itself be an arm that another one answers.
+    for arm in sorted(plan.arms, key=lambda arm: arm.kind == "post_hoc"):
         name = str(arm)
         source = POST_HOC_PARENT if arm.kind == "post_hoc" else plan.twins[name, seed]
         if store.has_run(name, seed) or not store.has_run(source, seed):

@@ -20,6 +20,9 @@ from cwjax.methods.registry import Arm, ArmContext
 NULL_CONTROL = "null_control"
 """Name of the A/A arm: the baseline again, under other random keys."""
 
+MIN_IMAGE_SIDE = 18
+"""The CNN's: 18 -> 16 -> 8 -> 6 -> 3 -> 1, the last convolution still has one position."""
+
 POST_HOC_PARENT = "uniform"
 """The arm whose stored runs every post-hoc arm is computed from."""
 
@@ -139,6 +142,12 @@ def make_plan(config: ExperimentConfig) -> Plan:
     analysis = config.analysis
     rules_for(analysis, analysis.metric)
     dataset = load_dataset(config.data.dataset, config.data.data_dir)
+    if min(dataset.image_shape[:2]) < MIN_IMAGE_SIDE:
+        height, width, _ = dataset.image_shape
+        raise ConfigError(
+            f"{dataset.name}: images are {height} x {width}, the CNN needs at least "
+            f"{MIN_IMAGE_SIDE} x {MIN_IMAGE_SIDE}: enlarge them"
+        )
     splits = {seed: split_dataset(dataset, config.data, seed) for seed in config.all_seeds}
     for seed, split in splits.items():
         if config.train.batch_size > len(split.train_indices):

@@ -57,6 +57,11 @@ def run_main(main: Callable[[], Any]) -> NoReturn:
         raise SystemExit(main())
     except ConfigError as error:
         fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues where it stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+    except OSError as error:  # a full disk, a directory that became read-only
+        fail(f"{error.filename or 'the results'}: {error.strerror or error}")
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

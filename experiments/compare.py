@@ -5,12 +5,13 @@ python -m experiments.compare --arms uniform balanced logit_adjusted:tau=0.5,1 -
 python -m experiments.compare --dataset mnist --imbalance none --protocol notebook
 
 The first trains uniform and balanced class weights on long-tailed digits over ten seeds, in about
-two minutes on two CPU cores. The same command with the same --out continues where it stopped.
+a minute on two CPU cores. The same command with the same --out continues where it stopped.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from cwjax.config import ExperimentConfig, RuntimeConfig
@@ -43,6 +44,7 @@ def main() -> int:
         display.print_arms()
         return 0
 
+    from cwjax.events import Planned
     from cwjax.experiment import run_plan
     from cwjax.plan import make_plan
     from cwjax.results import tensorboard
@@ -53,12 +55,14 @@ def main() -> int:
     directory = flags.out or Path("results") / flags.experiment.directory_name()
     check_directory(directory)
     plan = make_plan(flags.experiment)
-    if not flags.quiet:
-        display.print_plan(plan, directory)
     events = run_plan(plan, directory, flags.runtime)
     if flags.tensorboard:
         events = tensorboard.written(events, directory)
-    comparison = display.follow(events, plan, flags.quiet)
+    planned = next(events)  # the directory's own arms and seeds included
+    assert isinstance(planned, Planned)
+    if not flags.quiet:
+        display.print_plan(planned.plan, directory)
+    comparison = display.follow(chain([planned], events), planned.plan, flags.quiet)
     if not flags.quiet:
         display.print_comparison(comparison)
         print(f"files: {directory}")

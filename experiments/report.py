@@ -61,8 +61,9 @@ def main() -> int:
 
 
 def _report_directory(directory: Path, *, latex: bool) -> int:
+    from cwjax.results.contents import read_contents
     from cwjax.results.latex import latex_table
-    from cwjax.results.report import read_comparison, write_report
+    from cwjax.results.report import read_comparison, stored_comparison, write_report
     from cwjax.results.store import Store, open_store
     from cwjax.results.summary import headline
 
@@ -71,8 +72,14 @@ def _report_directory(directory: Path, *, latex: bool) -> int:
         print(latex_table(read_comparison(Store(directory))[1]), end="")
         return 0
     with open_store(directory) as store:
-        contents, comparison = read_comparison(store)
-        write_report(store, contents, comparison)
+        contents = read_contents(store)
+        comparison = stored_comparison(store, contents)
+        if comparison is None:
+            from cwjax.results.derive import derive  # statistics take seconds to import
+
+            comparison = derive(store)
+        else:
+            write_report(store, contents, comparison)
     print(headline(comparison))
     print(f"files: {directory}/report.html, report.md, figures")
     return 0

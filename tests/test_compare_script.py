@@ -30,6 +30,7 @@ WRONG = {
     "repeated seeds": (["--seeds", "1", "2", "1"], "--seeds repeats [1]"),
     "negative seed": (["--seeds", "-1"], "--seeds has -1"),
     "protocol": (["--protocol", "notebook"], "give --imbalance none"),
+    "missing file": (["--dataset", "npz:/nowhere.npz"], "nowhere.npz"),
     "no accelerator": (["--platform", "gpu"], "--platform gpu"),
     "precision": (["--precision", "bf16"], "--precision bf16 is for accelerators"),
 }

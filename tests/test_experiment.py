@@ -13,8 +13,12 @@ import pytest
 
 from cwjax import experiment
 from cwjax.config import AnalysisConfig, ConfigError, ExperimentConfig, RuntimeConfig
+from cwjax.data.dataset import Dataset
 from cwjax.events import Finished, Planned, RunFinished, RunStored
 from cwjax.plan import NULL_CONTROL, make_plan
+from cwjax.results import derive
+
+ONE_CORE = RuntimeConfig(max_parallel_runs=1)  # one device to compile for
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -25,10 +29,17 @@ def files(directory: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures and pages take seconds; where a test is not about them they are left out."""
+    monkeypatch.setattr(derive, "write_report", lambda *_: None)
+
+
 def run_all(config: ExperimentConfig, directory: Path) -> list[object]:
-    return list(experiment.run(config, directory))
+    return list(experiment.run(config, directory, ONE_CORE))
 
 
+@pytest.mark.usefixtures("no_report")
 def test_every_file_is_there_and_they_agree(tiny_config: ExperimentConfig, tmp_path: Path) -> None:
     events = run_all(tiny_config, tmp_path)
     planned = next(event for event in events if isinstance(event, Planned))
@@ -59,7 +70,7 @@ def test_the_same_command_gives_the_same_bytes_and_continues(
     tiny_config: ExperimentConfig, tmp_path: Path
 ) -> None:
     run_all(tiny_config, tmp_path / "a")
-    stopped = experiment.run(tiny_config, tmp_path / "b")
+    stopped = experiment.run(tiny_config, tmp_path / "b", ONE_CORE)
     next(event for event in stopped if isinstance(event, RunStored))
     stopped.close()
     partial = files(tmp_path / "b")
@@ -73,6 +84,7 @@ def test_the_same_command_gives_the_same_bytes_and_continues(
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "b" / "runs").iterdir()}
 
 
+@pytest.mark.usefixtures("no_report")
 def test_more_seeds_and_arms_leave_the_first_runs_alone(
     tiny_config: ExperimentConfig, tmp_path: Path
 ) -> None:
@@ -90,6 +102,7 @@ def test_more_seeds_and_arms_leave_the_first_runs_alone(
     assert grown == files(tmp_path / "at_once")
 
 
+@pytest.mark.usefixtures("no_report")
 def test_another_experiment_is_refused_with_the_difference(
     tiny_config: ExperimentConfig, tmp_path: Path
 ) -> None:
@@ -105,7 +118,11 @@ def test_another_experiment_is_refused_with_the_difference(
     (tmp_path / "config.json").write_text(json.dumps(content, indent=2) + "\n")
     with pytest.raises(ConfigError, match=r"environment.*jax: \"0\.0\.1\", now"):
         run_all(tiny_config, tmp_path)
-    list(experiment.run(tiny_config, tmp_path, RuntimeConfig(allow_environment_change=True)))
+    list(
+        experiment.run(
+            tiny_config, tmp_path, RuntimeConfig(allow_environment_change=True, max_parallel_runs=1)
+        )
+    )
     content = json.loads((tmp_path / "config.json").read_text())
     assert content["environment_changes"][0].startswith('jax: "0.0.1", now')
     assert {n: c for n, c in files(tmp_path).items() if n.startswith("runs/")} == {
@@ -113,6 +130,7 @@ def test_another_experiment_is_refused_with_the_difference(
     }
 
 
+@pytest.mark.usefixtures("no_report")
 def test_equal_arms_are_trained_once_and_said_to_be_identical(
     tiny_config: ExperimentConfig, tmp_path: Path
 ) -> None:
@@ -128,6 +146,38 @@ def test_equal_arms_are_trained_once_and_said_to_be_identical(
     assert comparison["differences"] == (0.0, 0.0)
 
 
+@pytest.mark.usefixtures("no_report")
+def test_a_post_hoc_arm_waits_for_a_parent_that_another_arm_answers(
+    tiny_config: ExperimentConfig, tmp_path: Path
+) -> None:
+    """On balanced data `balanced` is trained and `uniform`, its equal, only copied."""
+    config = dataclasses.replace(
+        tiny_config,
+        data=dataclasses.replace(tiny_config.data, imbalance="none"),
+        arms=("tau_norm", "uniform", "balanced"),
+        baseline="balanced",
+    )
+    run_all(config, tmp_path)
+    assert len(pd.read_parquet(tmp_path / "scores.parquet")) == 6
+
+
+def test_images_that_are_too_small_are_refused(
+    tiny_config: ExperimentConfig, tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    np.savez(
+        tmp_path / "small.npz",
+        images=tiny_dataset.train_images[:, :8, :8],
+        labels=tiny_dataset.train_labels,
+    )
+    spec = f"npz:{tmp_path / 'small.npz'}"
+    config = dataclasses.replace(
+        tiny_config, data=dataclasses.replace(tiny_config.data, dataset=spec)
+    )
+    with pytest.raises(ConfigError, match="images are 8 x 8, the CNN needs at least 18 x 18"):
+        run_all(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_null_control_is_the_baseline_under_other_keys(tiny_config: ExperimentConfig) -> None:
     plan = make_plan(dataclasses.replace(tiny_config, null_control=True))
     control = next(run for run in plan.runs if run.arm == NULL_CONTROL)
@@ -137,6 +187,7 @@ def test_the_null_control_is_the_baseline_under_other_keys(tiny_config: Experime
     assert plan.twins[NULL_CONTROL, control.seed] == NULL_CONTROL
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_diverged_run_keeps_its_row_and_the_verdict_is_refused(
     tiny_config: ExperimentConfig, tmp_path: Path
 ) -> None:
@@ -176,6 +227,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("no_report")
 def test_out_of_memory_halves_the_width_and_goes_on(
     tiny_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,7 +246,7 @@ def test_out_of_memory_halves_the_width_and_goes_on(
     monkeypatch.setattr(width, "fitting_width", lambda *_: 4)
     monkeypatch.setattr(lanes, "default_lanes", lambda width: [lanes.Lane(devices, width)])
     monkeypatch.setattr(engine, "Engine", SmallDevice)
-    events = run_all(tiny_config, tmp_path)
+    events = list(experiment.run(tiny_config, tmp_path))
     assert widths == [4, 2]
     assert json.loads((tmp_path / "config.json").read_text())["width"] == 2
     assert sum(isinstance(event, RunFinished) for event in events) == 4

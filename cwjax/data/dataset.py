@@ -14,10 +14,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from cwjax.config import ConfigError
+
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-class DataError(ValueError):
+class DataError(ConfigError):
     """Data that cannot be used; the message is one line naming the file or field, and the mend."""
 
 

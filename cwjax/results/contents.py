@@ -11,7 +11,7 @@ from cwjax.config import AnalysisConfig, ConfigError
 from cwjax.plan import NULL_CONTROL
 from cwjax.results.examples import Examples, read_examples
 from cwjax.results.record import RunRecord
-from cwjax.results.store import Store
+from cwjax.results.store import SCHEMA_VERSION, Store
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +75,11 @@ def read_contents(store: Store) -> Contents:
     if config is None:
         raise ConfigError(
             f"{store.directory} holds no config.json: give a directory that a comparison wrote"
+        )
+    if config.get("schema_version") != SCHEMA_VERSION:
+        raise ConfigError(
+            f"{store.directory}/config.json has schema version {config.get('schema_version')}, "
+            f"this cwjax reads {SCHEMA_VERSION}: give a directory that it wrote"
         )
     keys = [(arm, seed) for arm in arm_names(config) for seed in config["seeds"]]
     missing = [f"{arm} seed {seed}" for arm, seed in keys if not store.has_run(arm, seed)]

@@ -31,13 +31,6 @@ def derive(store: Store) -> dict[str, Any]:
         ConfigError: a file is missing or damaged.
     """
     contents = read_contents(store)
-    comparison = derive_tables(store, contents)
-    write_report(store, contents, comparison)
-    return comparison
-
-
-def derive_tables(store: Store, contents: Contents) -> dict[str, Any]:
-    """Writes the tables and `comparison.json`, without the report; returns the comparison."""
     tables = {
         "scores": scores_table(contents.records),
         "class_scores": class_scores_table(contents.records, contents.class_names),
@@ -47,6 +40,7 @@ def derive_tables(store: Store, contents: Contents) -> dict[str, Any]:
         store.write_bytes(f"{name}.parquet", to_parquet(table))
     comparison = compare(contents)
     store.write_json("comparison.json", comparison)
+    write_report(store, contents, comparison)
     return comparison
 
 

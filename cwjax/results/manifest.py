@@ -78,9 +78,10 @@ def continued(
             "give the same settings or another --out"
         )
     changes = _differences(old["environment"], new["environment"])
-    if changes and not allow_environment_change:
+    unrecorded = [change for change in changes if change not in old["environment_changes"]]
+    if unrecorded and not allow_environment_change:
         raise ConfigError(
-            f"the directory was begun in another environment ({'; '.join(changes)}): runs would "
+            f"the directory was begun in another environment ({'; '.join(unrecorded)}): runs would "
             "not be comparable bit for bit; go back to it, or give --allow-environment-change"
         )
     return {

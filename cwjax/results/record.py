@@ -78,7 +78,7 @@ def trained_record(
 ) -> RunRecord:
     """The record of a run that was trained to its end; `history` has one row an epoch.
 
-    A run has diverged when a training loss or a test logit is not finite. It keeps its row, without
+    A run has diverged when a training loss or a logit is not finite. It keeps its row, without
     scores.
     """
     num_classes = test_logits.shape[1]
@@ -102,7 +102,8 @@ def trained_record(
         head_kernel=head_kernel,
         head_bias=head_bias,
     )
-    if not (np.isfinite(losses).all() and np.isfinite(test_logits).all()):
+    outputs = (losses, test_logits, validation_logits)
+    if not all(np.isfinite(output).all() for output in outputs):
         return record
     return with_test_logits(record, arm, test_logits, validation_logits, test_labels)
 

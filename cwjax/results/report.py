@@ -15,24 +15,35 @@ from cwjax.results.summary import arm_rows, comparison_rows, headline, unit
 
 
 def read_comparison(store: Store) -> tuple[Contents, dict[str, Any]]:
-    """A finished directory and its `comparison.json`, derived again where runs came since.
+    """A finished directory and its comparison, computed again where runs came since; only reads.
 
     Raises:
         ConfigError: a run is not finished, or a file is missing or damaged.
     """
     contents = read_contents(store)
-    path = store.directory / "comparison.json"
-    if path.is_file():
-        try:
-            comparison = json.loads(path.read_text())
-        except ValueError as error:
-            raise ConfigError(f"{path.name} is not JSON ({error}): remove it") from error
-        known = [arm["arm"] for arm in comparison["arms"]], comparison["seeds"]
-        if known == (list(contents.arms), list(contents.seeds)):
-            return contents, comparison
-    from cwjax.results.derive import derive_tables  # statistics take seconds to import
+    comparison = stored_comparison(store, contents)
+    if comparison is None:
+        from cwjax.results.derive import compare  # statistics take seconds to import
 
-    return contents, derive_tables(store, contents)
+        comparison = compare(contents)
+    return contents, comparison
+
+
+def stored_comparison(store: Store, contents: Contents) -> dict[str, Any] | None:
+    """The content of `comparison.json`, or None where it is missing or older than a run.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    path = store.directory / "comparison.json"
+    if not path.is_file():
+        return None
+    try:
+        comparison = json.loads(path.read_text("utf-8"))
+        known = [arm["arm"] for arm in comparison["arms"]], comparison["seeds"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path.name} is damaged ({error!r}): remove it") from error
+    return comparison if known == (list(contents.arms), list(contents.seeds)) else None
 
 
 def write_report(store: Store, contents: Contents, comparison: Mapping[str, Any]) -> None:

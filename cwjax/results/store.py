@@ -117,7 +117,7 @@ class Store:
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text())
+            return json.loads(path.read_text("utf-8"))
         except ValueError as error:
             raise ConfigError(f"{path.name} is not JSON ({error}): give another --out") from error
 
@@ -210,9 +210,8 @@ def open_store(directory: Path) -> Iterator[Store]:
             f"--out {directory} is in use by {name}: wait for it, or give another directory"
         ) from error
     try:
-        for folder in (directory, directory / "runs"):
-            for leftover in folder.glob(".tmp-*"):
-                leftover.unlink()
+        for leftover in directory.rglob(".tmp-*"):
+            leftover.unlink()
         holder.write_text(f"process {os.getpid()} on {platform.node()}")
         yield Store(directory)
     finally:

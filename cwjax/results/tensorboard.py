@@ -37,7 +37,7 @@ def require_tensorboard() -> None:
         import tensorboardX  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            "--tensorboard needs the package tensorboardX: pip install 'cwjax[tensorboard]'"
+            "--tensorboard needs the package tensorboardX: pip install -e '.[tensorboard]'"
         ) from error
 
 

@@ -9,9 +9,9 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
+from cwjax.plan import MIN_IMAGE_SIDE
 from cwjax.training.layers import conv_relu, conv_relu_pool, dropout
 
-MIN_SIDE = 18  # 18 -> 16 -> 8 -> 6 -> 3 -> 1: the last convolution still has one position
 DROPOUT_RATE = 0.5
 NUM_FEATURES = 128
 
@@ -40,10 +40,10 @@ class CNN(nnx.Module):
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, rngs: nnx.Rngs):
         height, width, channels = image_shape
-        if min(height, width) < MIN_SIDE or channels < 1:
+        if min(height, width) < MIN_IMAGE_SIDE or channels < 1:
             raise ValueError(
                 f"image_shape {image_shape}: the CNN needs images of at least "
-                f"{MIN_SIDE} x {MIN_SIDE} x 1 (height x width x channels)"
+                f"{MIN_IMAGE_SIDE} x {MIN_IMAGE_SIDE} x 1 (height x width x channels)"
             )
         if num_classes < 2:
             raise ValueError(f"num_classes {num_classes}: the CNN needs at least 2")

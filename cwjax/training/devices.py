@@ -38,11 +38,8 @@ def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, s
     Raises:
         ConfigError: the asked platform is not there, or it does not have the asked precision.
     """
-    if runtime.platform != "auto":
-        # JAX's own name covers NVIDIA and AMD; `gpu` alone is refused by older versions.
-        jax.config.update(
-            "jax_platforms", {"gpu": "cuda,rocm"}.get(runtime.platform, runtime.platform)
-        )
+    if runtime.platform in ("cpu", "tpu"):  # "gpu" is several platforms to JAX, all but one missing
+        jax.config.update("jax_platforms", runtime.platform)
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -54,13 +51,12 @@ def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, s
         os.environ["XLA_FLAGS"] = f"{flags} {SINGLE_THREADED}".strip()
     if runtime.compile_cache:
         use_compile_cache(cache_directory() / "compiled")
-    try:
-        device = jax.local_devices()[0]
-    except RuntimeError as error:
+    device, reason = _first_device()
+    if device is None or runtime.platform not in ("auto", device.platform):
         raise ConfigError(
-            f"--platform {runtime.platform}: JAX finds no such device here ({_first_line(error)}); "
-            "give --platform auto or install the extra for it, e.g. pip install -e '.[cuda]'"
-        ) from error
+            f"--platform {runtime.platform}: JAX finds no such device here ({reason}); give "
+            "--platform auto or install the extra for it, e.g. pip install -e '.[cuda]'"
+        )
     if device.platform == "cpu" and precision != "float32":
         raise ConfigError(
             f"--precision {precision} is for accelerators: on CPU leave it at float32"
@@ -86,5 +82,10 @@ def use_compile_cache(directory: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+def _first_device() -> tuple[jax.Device | None, str]:
+    """JAX's first device, or None; and what there is instead of a missing one."""
+    try:
+        device = jax.local_devices()[0]
+    except RuntimeError as error:
+        return None, str(error).splitlines()[0]
+    return device, f"it finds {device.platform}"

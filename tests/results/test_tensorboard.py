@@ -64,5 +64,5 @@ def test_without_the_package_it_is_said_at_once(monkeypatch: pytest.MonkeyPatch)
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", failing)
-    with pytest.raises(ConfigError, match=r"pip install 'cwjax\[tensorboard\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[tensorboard\]'"):
         tensorboard.require_tensorboard()
