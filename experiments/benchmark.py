@@ -210,19 +210,17 @@ def throughput_table(
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
-    for column in ("examples/s", "range", "slower", "ceiling", "MiB", "start"):
+    for column in ("examples/s", "slower", "ceiling", "MiB", "start"):
         table.add_column(column, justify="right", no_wrap=True)
     fastest = max(median(row, "examples_per_second") for row in rows)
     for row in rows:
         rate = median(row, "examples_per_second")
-        rates = [repeat["examples_per_second"] for repeat in row["repeats"]]
         share = (
             None if ceiling is None else rate * report["needed_flop_per_example"] / 1e9 / ceiling
         )
         table.add_row(
             row["name"],
             f"{rate:,.0f}",
-            f"{min(rates):,.0f}-{max(rates):,.0f}",
             f"{fastest / rate:.2f}x",
             "–" if share is None else f"{share:.0%}",
             f"{max(repeat['peak_memory_mib'] for repeat in row['repeats']):,.0f}",
