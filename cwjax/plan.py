@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 
-from cwjax.analysis.family import rules_for
 from cwjax.analysis.metrics import score
 from cwjax.config import ConfigError, ExperimentConfig
 from cwjax.data.dataset import Dataset
@@ -139,6 +138,8 @@ def make_plan(config: ExperimentConfig) -> Plan:
             )
         if parse_arm(config.baseline).kind == "post_hoc":
             raise ConfigError(f"--baseline {config.baseline} is not trained: give a trained arm")
+    from cwjax.analysis.family import rules_for  # scipy takes a second, which reports need not pay
+
     analysis = config.analysis
     rules_for(analysis, analysis.metric)
     dataset = load_dataset(config.data.dataset, config.data.data_dir)
