@@ -54,11 +54,6 @@ class Plan:
         return tuple(parse_arm(name) for name in self.config.arms)
 
     @property
-    def post_hoc_arms(self) -> tuple[Arm, ...]:
-        """The arms that are computed from another arm's runs."""
-        return tuple(arm for arm in self.arms if arm.kind == "post_hoc")
-
-    @property
     def arm_names(self) -> tuple[str, ...]:
         """Every arm with its own scores, baseline first, the A/A control last."""
         control = (NULL_CONTROL,) if self.config.null_control else ()

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cwjax.results.contents import Contents
-from cwjax.results.style import INK, ArmStyle, panels, shorten, styled
+from cwjax.results.style import INK, ArmStyle, Panel, panels, shorten, styled
 
 MAX_POINTS = 60
 """Of a curve: of more epochs an even selection is drawn, the first and the last among them."""
@@ -34,22 +34,13 @@ def learning_curves(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figur
     for panel, arm in zip(made, arms, strict=True):
         axis = panel.axis
         curves = list(_curves(contents, arm).values())
-        for curve in curves:
-            epochs = _selection(len(curve))
-            axis.plot(epochs + 1, 100 * curve[epochs], color=styles[arm].color, lw=0.9, alpha=0.65)
+        _draw_runs(panel, curves, styles[arm])
         if arm != contents.baseline and baseline:
             mean = _mean(list(baseline.values()))
             style = styles[contents.baseline]
             axis.plot(np.arange(1, len(mean) + 1), 100 * mean, color=style.color, lw=1.6)
-        mean = _mean(curves)
-        axis.plot(np.arange(1, len(mean) + 1), 100 * mean, color=INK, linewidth=1.8)
-        axis.set_title(shorten(arm))
-        axis.grid(axis="y")
-        if panel.ends_column:
-            axis.set_xlabel("epoch")
-        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if panel.starts_row:
-            axis.set_ylabel("balanced validation\naccuracy, %")
+        _draw_mean(panel, curves)
+        _label(panel, arm, "balanced validation\naccuracy, %")
     return figure
 
 
@@ -74,21 +65,36 @@ def paired_curves(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figure:
                 shared = min(len(curve), len(baseline[seed]))  # a second stage adds epochs
                 differences.append(curve[:shared] - baseline[seed][:shared])
         axis.axhline(0, color=styles[contents.baseline].color, linewidth=1.6)
-        for difference in differences:
-            epochs = _selection(len(difference))
-            color = styles[arm].color
-            axis.plot(epochs + 1, 100 * difference[epochs], color=color, lw=0.9, alpha=0.65)
+        _draw_runs(panel, differences, styles[arm])
         if differences:
-            mean = _mean(differences)
-            axis.plot(np.arange(1, len(mean) + 1), 100 * mean, color=INK, linewidth=1.8)
-        axis.set_title(shorten(arm))
-        axis.grid(axis="y")
-        if panel.ends_column:
-            axis.set_xlabel("epoch")
-        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if panel.starts_row:
-            axis.set_ylabel("difference,\npercentage points")
+            _draw_mean(panel, differences)
+        _label(panel, arm, "difference,\npercentage points")
     return figure
+
+
+def _draw_runs(panel: Panel, curves: Sequence[np.ndarray], style: ArmStyle) -> None:
+    """A thin line a run; `curves` are fractions by epoch, drawn in percent."""
+    for curve in curves:
+        epochs = _selection(len(curve))
+        panel.axis.plot(epochs + 1, 100 * curve[epochs], color=style.color, lw=0.9, alpha=0.65)
+
+
+def _draw_mean(panel: Panel, curves: Sequence[np.ndarray]) -> None:
+    """One thick line, the mean of `curves`."""
+    mean = _mean(curves)
+    panel.axis.plot(np.arange(1, len(mean) + 1), 100 * mean, color=INK, linewidth=1.8)
+
+
+def _label(panel: Panel, arm: str, quantity: str) -> None:
+    """Title, grid and the labels of the outer axes."""
+    axis = panel.axis
+    axis.set_title(shorten(arm))
+    axis.grid(axis="y")
+    if panel.ends_column:
+        axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if panel.starts_row:
+        axis.set_ylabel(quantity)
 
 
 def final_mean(contents: Contents, arm: str) -> float:
