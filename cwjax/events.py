@@ -15,7 +15,7 @@ from cwjax.results.record import RunRecord
 class Planned:
     """The work of this call is known; always the first event."""
 
-    plan: Plan  # what the directory holds already included
+    plans: tuple[Plan, ...]  # one a cell; what the directories hold already included
     num_runs: int  # to be trained now
     num_finished: int  # found in the directory, arms equal to others and post-hoc arms included
     num_epochs: int  # over the runs to be trained
@@ -51,10 +51,19 @@ class RunFinished:
 
 
 @dataclass(frozen=True, eq=False)
+class RunsFailed:
+    """Runs that trained side by side ended in an error; the other runs go on."""
+
+    runs: tuple[Run, ...]
+    error: Exception
+
+
+@dataclass(frozen=True, eq=False)
 class RunStored:
     """A run's file is written, or was there already."""
 
     record: RunRecord
+    cell: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,5 +73,5 @@ class Finished:
     comparison: dict[str, Any]  # the content of comparison.json
 
 
-TrainingEvent: TypeAlias = StepsFinished | EpochFinished | RunFinished
+TrainingEvent: TypeAlias = StepsFinished | EpochFinished | RunFinished | RunsFailed
 Event: TypeAlias = Planned | TrainingEvent | RunStored | Finished

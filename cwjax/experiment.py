@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cwjax.cell import Cell, enter, history_row, store_finished, store_untrained
 from cwjax.config import ConfigError, ExperimentConfig, RuntimeConfig
 from cwjax.events import (
     EpochFinished,
@@ -17,17 +17,13 @@ from cwjax.events import (
     Finished,
     Planned,
     RunFinished,
+    RunsFailed,
     RunStored,
     TrainingEvent,
 )
-from cwjax.methods.posthoc import RunOutputs, apply_post_hoc
-from cwjax.methods.registry import Arm
-from cwjax.plan import POST_HOC_PARENT, Plan, Run, make_plan
+from cwjax.plan import Plan, Run, make_plan
 from cwjax.results.derive import derive
-from cwjax.results.examples import pick_examples, to_bytes
-from cwjax.results.manifest import continued, manifest
-from cwjax.results.record import RunRecord, epoch_scores, trained_record, with_test_logits
-from cwjax.results.store import Store, open_store
+from cwjax.results.store import open_store
 
 
 def run(
@@ -53,127 +49,129 @@ def run_plan(plan: Plan, directory: Path, runtime: RuntimeConfig) -> Iterator[Ev
 
     device = devices.configure(runtime, plan.config.train.precision)
     with open_store(directory) as store:
-        plan = _enter(plan, store, device, runtime)
-        yield from _train_missing(plan, store, runtime)
+        allowed = runtime.allow_environment_change
+        cell = enter(plan, store, device, allow_environment_change=allowed)
+        for event in train([cell], runtime):
+            yield event
+            if isinstance(event, RunsFailed):
+                raise event.error
         comparison = derive(store)
-        store.log("finished", runs=len(plan.arm_names) * len(plan.splits))
+        store.log("finished", runs=len(cell.keys))
         yield Finished(comparison)
 
 
-def _enter(plan: Plan, store: Store, device: dict[str, Any], runtime: RuntimeConfig) -> Plan:
-    """Writes `config.json`, after checking it against the one that is there.
+def train(
+    cells: Sequence[Cell], runtime: RuntimeConfig, share: tuple[int, int] = (0, 1)
+) -> Iterator[Event]:
+    """Trains what is missing in the cells; yields what happens, first the plan of the work.
 
-    A directory's arms and seeds only grow, and every arm gets every seed, so the plan that comes
-    back may be larger.
+    Cells of one data set train together, in the same compiled programs. A run that fails is
+    yielded as `RunsFailed`, and the others go on.
+
+    Args:
+        cells: all of one `TrainConfig`.
+        runtime: how to use the machine.
+        share: (index, count): which of `count` equal shares of the runs to train; the others are
+            left to other processes.
     """
-    content = _manifest(plan, device)
-    old = store.read_config()
-    if old is not None:
-        content = continued(content, old, allow_environment_change=runtime.allow_environment_change)
-        config = dataclasses.replace(
-            plan.config,
-            arms=tuple(content["arms"]),
-            seeds=tuple(content["seeds"]),
-            null_control=content["null_control"],
-        )
-        if config != dataclasses.replace(plan.config, seeds=plan.config.all_seeds):
-            plan = make_plan(config)
-            grown = _manifest(plan, device)
-            content |= {name: grown[name] for name in ("class_counts", "equal_arms")}
-    if content != old:
-        store.write_json("config.json", content)
-    if not (store.directory / "examples.npz").exists():
-        store.write_bytes("examples.npz", to_bytes(pick_examples(plan.dataset)))
-    return plan
+    mine = {cell.plan.cell: taken for cell, taken in _shares(cells, *share)}
+    for cell in cells:
+        _complete_untrained(cell, mine[cell.plan.cell])
+    missing = {cell.plan.cell: cell.missing(mine[cell.plan.cell]) for cell in cells}
+    yield _planned(cells, missing)
+    for cell in cells:
+        for arm, seed in cell.keys:
+            if cell.store.has_run(arm, seed):
+                yield RunStored(cell.store.read_run(arm, seed), cell.plan.cell)
+    for group in _trained_together(cell for cell in cells if missing[cell.plan.cell]):
+        runs = [run for cell in group for run in missing[cell.plan.cell]]
+        for cell in group:
+            cell.store.log("training", runs=len(missing[cell.plan.cell]))
+        yield from _train_group(group, runs, runtime)
 
 
-def _manifest(plan: Plan, device: dict[str, Any]) -> dict[str, Any]:
-    dataset = plan.dataset
-    return manifest(
-        plan.config,
-        dataset={
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "num_train": len(dataset.train_labels),
-            "num_test": len(dataset.test_labels),
-            "image_shape": list(dataset.image_shape),
-            "class_names": list(dataset.class_names),
-        },
-        class_counts={
-            str(seed): split.class_counts.tolist() for seed, split in plan.splits.items()
-        },
-        equal_arms=plan.equal_arms,
-        device=device,
+def _shares(cells: Sequence[Cell], index: int, count: int) -> Iterator[tuple[Cell, list[Run]]]:
+    """Each cell with the runs of share `index`.
+
+    Each row of `count` runs is dealt to all shares, every row starting one share later, so that no
+    share gets all runs of an arm that takes longer than the others.
+    """
+    place = 0
+    for cell in cells:
+        taken = []
+        for run in cell.trained_runs:
+            if (place + place // count) % count == index:
+                taken.append(run)
+            place += 1
+        yield cell, taken
+
+
+def _complete_untrained(cell: Cell, runs: list[Run]) -> None:
+    """Stores what finished runs answer and a process that ended in between has not stored."""
+    for run in runs:
+        if cell.store.has_run(run.arm, run.seed):
+            for _ in store_untrained(cell, cell.store.read_run(run.arm, run.seed)):
+                pass
+
+
+def _planned(cells: Sequence[Cell], missing: dict[str, list[Run]]) -> Planned:
+    runs = [run for cell in cells for run in missing[cell.plan.cell]]
+    return Planned(
+        plans=tuple(cell.plan for cell in cells),
+        num_runs=len(runs),
+        num_finished=sum(cell.store.has_run(*key) for cell in cells for key in cell.keys),
+        num_epochs=sum(run.num_epochs for run in runs),
+        num_examples=sum(run.num_epochs * len(run.train_indices) for run in runs),
     )
 
 
-def _train_missing(plan: Plan, store: Store, runtime: RuntimeConfig) -> Iterator[Event]:
-    for seed in plan.splits:
-        _store_untrained(plan, store, seed)
-    everything = [(arm, seed) for seed in plan.splits for arm in plan.arm_names]
-    finished = [key for key in everything if store.has_run(*key)]
-    to_train = [
-        run
-        for run in plan.runs
-        if plan.twins[run.arm, run.seed] == run.arm and not store.has_run(run.arm, run.seed)
-    ]
-    yield Planned(
-        plan=plan,
-        num_runs=len(to_train),
-        num_finished=len(finished),
-        num_epochs=sum(run.num_epochs for run in to_train),
-        num_examples=sum(run.num_epochs * len(run.train_indices) for run in to_train),
-    )
-    for arm, seed in finished:
-        yield RunStored(store.read_run(arm, seed))
-    if not to_train:
-        return
-    store.log("training", runs=len(to_train))
-    histories: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for event in _training_events(plan, to_train, store, runtime):
+def _trained_together(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """Cells in groups of one data set and one width."""
+    groups: dict[tuple[str, int | None], list[Cell]] = {}
+    for cell in cells:
+        width = (cell.store.read_config() or {})["width"]
+        groups.setdefault((cell.plan.dataset.fingerprint, width), []).append(cell)
+    return list(groups.values())
+
+
+def _train_group(cells: Sequence[Cell], runs: list[Run], runtime: RuntimeConfig) -> Iterator[Event]:
+    by_name = {cell.plan.cell: cell for cell in cells}
+    histories: dict[Run, list[dict[str, float]]] = {}
+    for event in _training_events(cells, runs, runtime):
         yield event
         match event:
             case EpochFinished(run=run):
                 if event.epoch == 0:
-                    histories[run.arm, run.seed] = []
-                labels = plan.dataset.train_labels[run.validation_indices]
-                counts = plan.splits[run.seed].class_counts
-                row = epoch_scores(event.train_loss, event.validation_logits, labels, counts)
-                histories[run.arm, run.seed].append(row)
+                    histories[run] = []
+                histories[run].append(history_row(by_name[run.cell], event))
             case RunFinished(run=run):
-                record = _trained_record(plan, event, histories.pop((run.arm, run.seed)))
-                store.write_run(record)
-                store.log("run", arm=record.arm, seed=record.seed, status=record.status)
-                yield RunStored(record)
-                yield from map(RunStored, _store_untrained(plan, store, run.seed))
+                for record in store_finished(by_name[run.cell], event, histories.pop(run)):
+                    yield RunStored(record, run.cell)
 
 
 def _training_events(
-    plan: Plan, runs: list[Run], store: Store, runtime: RuntimeConfig
+    cells: Sequence[Cell], runs: list[Run], runtime: RuntimeConfig
 ) -> Iterator[TrainingEvent]:
     """Trains `runs`, in narrower chunks where device memory turns out too small."""
     from cwjax.training import engine, lanes
     from cwjax.training import width as widths
     from cwjax.training.cnn import CNN
 
+    plan = cells[0].plan
     dataset, settings = plan.dataset, plan.config.train
 
     def make_model(rngs: Any) -> CNN:
         return CNN(dataset.image_shape, dataset.num_classes, rngs=rngs)
 
-    content = store.read_config() or {}
-    width = content[
-        "width"
-    ]  # kept once chosen: another width would change results in the last bits
+    # Kept once chosen: another width would change results in the last bits.
+    width = (cells[0].store.read_config() or {})["width"]
     if width is None:
         fitting = widths.fitting_width(plan.runs, dataset, make_model, settings)
         width = fitting and min(fitting, runtime.max_parallel_runs or fitting)
-    finished: set[tuple[str, int]] = set()
+    finished: set[Run] = set()
     while True:
-        if width != content["width"]:
-            content["width"] = width
-            store.write_json("config.json", content)
-        remaining = [run for run in runs if (run.arm, run.seed) not in finished]
+        for cell in cells:
+            _record_width(cell, width)
         try:
             trainer = engine.Engine(
                 dataset,
@@ -181,9 +179,9 @@ def _training_events(
                 settings,
                 lanes.default_lanes(width)[: runtime.max_parallel_runs],
             )
-            for event in trainer.train(remaining):
+            for event in trainer.train([run for run in runs if run not in finished]):
                 if isinstance(event, RunFinished):
-                    finished.add((event.run.arm, event.run.seed))
+                    finished.add(event.run)
                 yield event
             return
         except engine.OutOfDeviceMemory as error:
@@ -192,65 +190,11 @@ def _training_events(
                     "one run does not fit into device memory: give a smaller --batch-size"
                 ) from error
             width //= 2
-            store.log("out_of_memory", new_width=width)
+            for cell in cells:
+                cell.store.log("out_of_memory", new_width=width)
 
 
-def _trained_record(
-    plan: Plan, finished: RunFinished, history: list[dict[str, float]]
-) -> RunRecord:
-    run = finished.run
-    return trained_record(
-        arm=run.arm,
-        seed=run.seed,
-        history=history,
-        test_logits=finished.test_logits,
-        test_labels=plan.dataset.test_labels,
-        validation_logits=finished.validation_logits,
-        class_counts=plan.splits[run.seed].class_counts,
-        class_weights=run.row.class_weights,
-        head_kernel=finished.head_kernel,
-        head_bias=finished.head_bias,
-    )
-
-
-def _store_untrained(plan: Plan, store: Store, seed: int) -> list[RunRecord]:
-    """Stores the runs of a seed that another run answers: equal arms and post-hoc arms."""
-    stored = []
-    # Post-hoc arms last: their parent may itself be an arm that another one answers.
-    for arm in sorted(plan.arms, key=lambda arm: arm.kind == "post_hoc"):
-        name = str(arm)
-        source = POST_HOC_PARENT if arm.kind == "post_hoc" else plan.twins[name, seed]
-        if store.has_run(name, seed) or not store.has_run(source, seed):
-            continue
-        record = store.read_run(source, seed)
-        if arm.kind == "post_hoc":
-            record = _post_hoc_record(plan, arm, record)
-        else:
-            record = dataclasses.replace(record, arm=name)
-        store.write_run(record)
-        stored.append(record)
-    return stored
-
-
-def _post_hoc_record(plan: Plan, arm: Arm, parent: RunRecord) -> RunRecord:
-    """The parent's record with the arm's logits; it has no training history of its own."""
-    untrained = dataclasses.replace(parent, arm=str(arm), history={})
-    if parent.status != "ok":
-        return untrained
-    split = plan.splits[parent.seed]
-    outputs = RunOutputs(
-        test_logits=parent.test_logits,
-        validation_logits=parent.validation_logits,
-        validation_labels=plan.dataset.train_labels[split.validation_indices],
-        head_kernel=parent.head_kernel,
-        head_bias=parent.head_bias,
-        class_counts=parent.class_counts,
-    )
-    adjusted = apply_post_hoc(arm, outputs)
-    return with_test_logits(
-        untrained,
-        str(arm),
-        adjusted.test_logits,
-        adjusted.validation_logits,
-        plan.dataset.test_labels,
-    )
+def _record_width(cell: Cell, width: int | None) -> None:
+    content = cell.store.read_config() or {}
+    if content["width"] != width:
+        cell.store.write_json("config.json", content | {"width": width})

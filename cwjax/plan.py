@@ -30,6 +30,7 @@ POST_HOC_PARENT = "uniform"
 class Run:
     """One arm on one seed, ready to train."""
 
+    cell: str  # of a sweep; "" in a comparison of its own
     arm: str
     seed: int
     key_seed: int  # what training draws from: the seed, or another one for the A/A control
@@ -47,6 +48,7 @@ class Plan:
     config: ExperimentConfig
     dataset: Dataset
     splits: dict[int, Split]  # by seed
+    cell: str = ""  # name among the cells of a sweep
 
     @cached_property
     def arms(self) -> tuple[Arm, ...]:
@@ -87,6 +89,7 @@ class Plan:
             normalization=self.config.train.weight_normalization,
         )
         return Run(
+            cell=self.cell,
             arm=name,
             seed=seed,
             key_seed=key_seed,
@@ -120,8 +123,12 @@ class Plan:
         return equals
 
 
-def make_plan(config: ExperimentConfig) -> Plan:
+def make_plan(config: ExperimentConfig, cell: str = "") -> Plan:
     """Loads the data, cuts and subsamples it for every seed, and lays out the runs.
+
+    Args:
+        config: the experiment.
+        cell: its name among the cells of a sweep.
 
     Raises:
         ConfigError, DataError: anything that would make a run impossible or meaningless.
@@ -157,6 +164,6 @@ def make_plan(config: ExperimentConfig) -> Plan:
                 f"--metric {analysis.metric} is undefined with the classes of seed {seed}, which "
                 f"have {', '.join(map(str, split.class_counts))} training examples: choose another"
             )
-    plan = Plan(config, dataset, splits)
+    plan = Plan(config, dataset, splits, cell)
     _ = plan.runs  # every arm's row is made and checked here
     return plan

@@ -61,8 +61,8 @@ def main() -> int:
     planned = next(events)  # the directory's own arms and seeds included
     assert isinstance(planned, Planned)
     if not flags.quiet:
-        display.print_plan(planned.plan, directory)
-    comparison = display.follow(chain([planned], events), planned.plan, flags.quiet)
+        display.print_plan(planned.plans[0], directory)
+    comparison = display.follow(chain([planned], events), planned.plans[0], flags.quiet)
     if not flags.quiet:
         display.print_comparison(comparison)
         print(f"files: {directory}")

@@ -16,6 +16,7 @@ from cwjax.training.devices import SINGLE_THREADED, use_compile_cache
 os.environ["XLA_FLAGS"] = SINGLE_THREADED
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
+jax.devices()  # started now: a test that configures JAX for itself must not change the others'
 
 
 @pytest.fixture(scope="session")

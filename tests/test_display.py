@@ -52,7 +52,7 @@ def stored(arm: str, seed: int, shift: int, plan: Plan) -> RunStored:
 
 
 def events(plan: Plan) -> Iterator[Event]:
-    yield Planned(plan, num_runs=4, num_finished=0, num_epochs=8, num_examples=400)
+    yield Planned((plan,), num_runs=4, num_finished=0, num_epochs=8, num_examples=400)
     yield StepsFinished(100)
     yield stored("uniform", 0, 6, plan)
     yield stored("balanced", 0, 3, plan)  # 3 of 60 examples, 5 points of balanced accuracy

@@ -17,7 +17,7 @@ import numpy as np
 
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
-from cwjax.events import EpochFinished, RunFinished, StepsFinished, TrainingEvent
+from cwjax.events import EpochFinished, RunFinished, RunsFailed, StepsFinished, TrainingEvent
 from cwjax.plan import Run
 from cwjax.training.batches import epoch_blocks
 from cwjax.training.lanes import Lane
@@ -60,11 +60,11 @@ class Engine:
 
         Runs start in the order given; those that cannot share a chunk (other numbers of examples or
         epochs) go into chunks of their own. Closing the iterator stops the lanes after their
-        current block.
+        current block. A chunk that ends in an error is yielded as `RunsFailed`, and its lane takes
+        the next one.
 
         Raises:
             OutOfDeviceMemory: a chunk does not fit; finished runs have been yielded.
-            Exception: whatever else a lane raised, after the other lanes have stopped.
         """
         chunks = iter(chunk_runs(runs, self._width))
         taking = threading.Lock()
@@ -78,12 +78,9 @@ class Engine:
                         chunk = next(chunks, None)
                     if chunk is None:
                         break
-                    for event in trainer.train(chunk, stop):
+                    for event in _isolated(trainer.train(chunk, stop), chunk):
                         events.put(event)
                 events.put(None)
-            except jax.errors.JaxRuntimeError as error:
-                full = "RESOURCE_EXHAUSTED" in str(error)
-                events.put(OutOfDeviceMemory(str(error)) if full else error)
             except BaseException as error:
                 events.put(error)
 
@@ -104,11 +101,21 @@ class Engine:
                 stop.set()
 
 
+def _isolated(events: Iterator[TrainingEvent], chunk: list[Run]) -> Iterator[TrainingEvent]:
+    """The events of a chunk; its error becomes the last of them, but for a lack of memory."""
+    try:
+        yield from events
+    except Exception as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+            raise OutOfDeviceMemory(str(error)) from error
+        yield RunsFailed(tuple(chunk), error)
+
+
 def chunk_runs(runs: Sequence[Run], width: int) -> list[list[Run]]:
     """Runs in chunks of at most `width` that can train in lockstep, in the order given."""
-    groups: dict[tuple[int, int, int], list[Run]] = {}
+    groups: dict[tuple[str, int, int, int], list[Run]] = {}
     for run in runs:
-        lockstep = (len(run.train_indices), run.num_epochs, run.first_stage_epochs)
+        lockstep = (run.cell, len(run.train_indices), run.num_epochs, run.first_stage_epochs)
         groups.setdefault(lockstep, []).append(run)
     return [
         group[start : start + width]

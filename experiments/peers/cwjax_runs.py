@@ -36,6 +36,7 @@ def prepare(work: Work, num_runs: int) -> TrainEpoch:
     )
     runs = [
         Run(
+            cell="",
             arm="uniform",
             seed=seed,
             key_seed=seed,

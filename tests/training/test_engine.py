@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from flax import nnx
 
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
-from cwjax.events import EpochFinished, RunFinished, StepsFinished
+from cwjax.events import EpochFinished, RunFinished, RunsFailed, StepsFinished
 from cwjax.methods.arm_row import NEVER, replace, uniform_row
 from cwjax.plan import Run
 from cwjax.randomness import Purpose
@@ -52,6 +52,7 @@ def make_cnn(rngs: nnx.Rngs) -> CNN:
 def make_run(seed: int, num_train: int = 40, num_epochs: int = 2, **fields: object) -> Run:
     indices = np.random.default_rng(seed).permutation(180).astype(np.int32)
     return Run(
+        cell="",
         arm=f"arm{seed}",
         seed=seed,
         key_seed=seed,
@@ -149,16 +150,21 @@ def test_events_come_in_order_and_count_every_example(tiny_dataset: Dataset) -> 
     assert losses[1] < losses[0]
 
 
-def test_an_error_in_a_lane_reaches_the_caller(
+def test_a_run_that_fails_leaves_the_others_alone(
     tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("no batches today")
+    def broken(runs: list[Run], *args: object) -> Iterator[Block]:
+        if runs[0].seed == 1:
+            raise RuntimeError("no batches today")
+        return epoch_blocks(runs, *args)
 
     monkeypatch.setattr(engine, "epoch_blocks", broken)
-    events = Engine(tiny_dataset, make_model, CONFIG, cpu_lanes(2)).train([make_run(0)])
-    with pytest.raises(RuntimeError, match="no batches today"):
-        list(events)
+    trainer = Engine(tiny_dataset, make_model, CONFIG, cpu_lanes(1))
+    events = list(trainer.train([make_run(seed) for seed in range(3)]))
+    (failed,) = (event for event in events if isinstance(event, RunsFailed))
+    assert [run.seed for run in failed.runs] == [1]
+    assert str(failed.error) == "no batches today"
+    assert [event.run.seed for event in events if isinstance(event, RunFinished)] == [0, 2]
 
 
 def test_chunks_hold_only_runs_that_train_in_lockstep() -> None:
