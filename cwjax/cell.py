@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from cwjax.config import ExperimentConfig
 from cwjax.events import EpochFinished, RunFinished
 from cwjax.methods.posthoc import RunOutputs, apply_post_hoc
 from cwjax.methods.registry import Arm
-from cwjax.plan import POST_HOC_PARENT, Plan, Run, make_plan
+from cwjax.plan import POST_HOC_PARENT, Plan, Run, arm_names, make_plan
 from cwjax.results.examples import pick_examples, to_bytes
 from cwjax.results.manifest import continued, manifest
 from cwjax.results.record import RunRecord, epoch_scores, trained_record, with_test_logits
@@ -32,21 +33,16 @@ class Cell:
     @property
     def keys(self) -> list[tuple[str, int]]:
         """(arm, seed) of every run, trained or not, seed by seed."""
-        return [(arm, seed) for seed in self.plan.splits for arm in self.plan.arm_names]
-
-    @property
-    def trained_runs(self) -> list[Run]:
-        """Every run that training itself must answer, finished or not, seed by seed."""
-        twins = self.plan.twins
-        return [run for run in self.plan.runs if twins[run.arm, run.seed] == run.arm]
+        return run_keys(self.plan.config)
 
     def missing(self, runs: list[Run]) -> list[Run]:
         """Those of `runs` that are not finished."""
         return [run for run in runs if not self.store.has_run(run.arm, run.seed)]
 
-    def is_finished(self) -> bool:
-        """Whether every run is stored."""
-        return all(self.store.has_run(*key) for key in self.keys)
+
+def run_keys(config: ExperimentConfig) -> list[tuple[str, int]]:
+    """(arm, seed) of every run of an experiment, trained or not, seed by seed."""
+    return [(arm, seed) for seed in config.all_seeds for arm in arm_names(config)]
 
 
 def enter(

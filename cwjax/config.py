@@ -74,6 +74,12 @@ class DataConfig:
             "step, or leave it out",
         )
 
+    def profile(self) -> str:
+        """The imbalance in a word, e.g. `long_tailed-50`."""
+        if self.imbalance == "none":
+            return self.imbalance
+        return f"{self.imbalance}-{self.imbalance_factor:g}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -144,10 +150,9 @@ class AnalysisConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExperimentConfig:
-    """One comparison: one data set, several arms, the same seeds for each."""
+class DesignConfig:
+    """What is trained and compared, whatever the data: a comparison and a sweep share it."""
 
-    data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
     arms: tuple[str, ...] = ("uniform", "balanced")
@@ -189,25 +194,36 @@ class ExperimentConfig:
 
     def settings(self) -> dict[str, Any]:
         """What must be equal for two calls to share a directory: all but arms, seeds and places."""
-        data = dataclasses.asdict(self.data)
-        del data["data_dir"]  # the fingerprint tells data sets apart, not their place
-        kind, colon, place = self.data.dataset.partition(":")
-        data["dataset"] = kind + colon + Path(place).name
         return {
-            "data": data,
             "train": dataclasses.asdict(self.train),
             "analysis": dataclasses.asdict(self.analysis),
             "baseline": self.baseline,
         }
 
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig(DesignConfig):
+    """One comparison: one data set, several arms, the same seeds for each."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+
+    def settings(self) -> dict[str, Any]:
+        """What must be equal for two calls to share a directory: all but arms, seeds and places."""
+        data = dataclasses.asdict(self.data)
+        del data["data_dir"]  # the fingerprint tells data sets apart, not their place
+        kind, colon, place = self.data.dataset.partition(":")
+        data["dataset"] = kind + colon + Path(place).name
+        return {"data": data, **super().settings()}
+
     def directory_name(self) -> str:
         """`<dataset>-<profile>-<hash of the settings>`, the default below `results/`."""
-        profile: str = self.data.imbalance
-        if profile != "none":
-            profile += f"-{self.data.imbalance_factor:g}"
-        digest = hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()
-        dataset = self.data.dataset.partition(":")[0]
-        return f"{dataset}-{profile}-{digest[:8]}"
+        kind = self.data.dataset.partition(":")[0]
+        return f"{kind}-{self.data.profile()}-{short_hash(self.settings())}"
+
+
+def short_hash(content: Any) -> str:
+    """Eight hexadecimal digits that tell settings apart."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,13 @@ class Planned:
     num_examples: int  # over their epochs
 
 
+@dataclass(frozen=True, eq=False)
+class RunsStarted:
+    """Runs began to train side by side."""
+
+    runs: tuple[Run, ...]
+
+
 @dataclass(frozen=True)
 class StepsFinished:
     """Training went on: `num_examples` more, counted over all runs side by side."""
@@ -73,5 +80,5 @@ class Finished:
     comparison: dict[str, Any]  # the content of comparison.json
 
 
-TrainingEvent: TypeAlias = StepsFinished | EpochFinished | RunFinished | RunsFailed
+TrainingEvent: TypeAlias = RunsStarted | StepsFinished | EpochFinished | RunFinished | RunsFailed
 Event: TypeAlias = Planned | TrainingEvent | RunStored | Finished

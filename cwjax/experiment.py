@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cwjax.cell import Cell, enter, history_row, store_finished, store_untrained
 from cwjax.config import ConfigError, ExperimentConfig, RuntimeConfig
@@ -24,6 +24,12 @@ from cwjax.events import (
 from cwjax.plan import Plan, Run, make_plan
 from cwjax.results.derive import derive
 from cwjax.results.store import open_store
+
+if TYPE_CHECKING:
+    from cwjax.training.engine import Engine
+    from cwjax.training.train import ModelFactory
+
+Work = dict[Cell, list[Run]]
 
 
 def run(
@@ -51,7 +57,7 @@ def run_plan(plan: Plan, directory: Path, runtime: RuntimeConfig) -> Iterator[Ev
     with open_store(directory) as store:
         allowed = runtime.allow_environment_change
         cell = enter(plan, store, device, allow_environment_change=allowed)
-        for event in train([cell], runtime):
+        for event in train(deal([cell]), runtime):
             yield event
             if isinstance(event, RunsFailed):
                 raise event.error
@@ -60,50 +66,42 @@ def run_plan(plan: Plan, directory: Path, runtime: RuntimeConfig) -> Iterator[Ev
         yield Finished(comparison)
 
 
-def train(
-    cells: Sequence[Cell], runtime: RuntimeConfig, share: tuple[int, int] = (0, 1)
-) -> Iterator[Event]:
-    """Trains what is missing in the cells; yields what happens, first the plan of the work.
+def deal(cells: Sequence[Cell], index: int = 0, count: int = 1) -> Work:
+    """Share `index` of `count` equal shares of the cells' runs, finished or not.
+
+    Each row of `count` runs is dealt to all shares, every row starting one share later, so that no
+    share gets all runs of an arm that takes longer than the others.
+    """
+    work: Work = {cell: [] for cell in cells}
+    runs = [(cell, run) for cell in cells for run in cell.plan.trained_runs]
+    for place, (cell, run) in enumerate(runs):
+        if (place + place // count) % count == index:
+            work[cell].append(run)
+    return work
+
+
+def train(work: Work, runtime: RuntimeConfig) -> Generator[Event, None, None]:
+    """Trains what is missing; yields what happens, first the plan of the work.
 
     Cells of one data set train together, in the same compiled programs. A run that fails is
     yielded as `RunsFailed`, and the others go on.
 
     Args:
-        cells: all of one `TrainConfig`.
+        work: cells, all of one `TrainConfig`, and the runs of each to see finished.
         runtime: how to use the machine.
-        share: (index, count): which of `count` equal shares of the runs to train; the others are
-            left to other processes.
     """
-    mine = {cell.plan.cell: taken for cell, taken in _shares(cells, *share)}
-    for cell in cells:
-        _complete_untrained(cell, mine[cell.plan.cell])
-    missing = {cell.plan.cell: cell.missing(mine[cell.plan.cell]) for cell in cells}
-    yield _planned(cells, missing)
-    for cell in cells:
+    for cell, runs in work.items():
+        _complete_untrained(cell, runs)
+    missing = {cell: cell.missing(runs) for cell, runs in work.items()}
+    yield _planned(missing)
+    for cell in work:
         for arm, seed in cell.keys:
             if cell.store.has_run(arm, seed):
                 yield RunStored(cell.store.read_run(arm, seed), cell.plan.cell)
-    for group in _trained_together(cell for cell in cells if missing[cell.plan.cell]):
-        runs = [run for cell in group for run in missing[cell.plan.cell]]
+    for group in _trained_together(cell for cell in work if missing[cell]):
         for cell in group:
-            cell.store.log("training", runs=len(missing[cell.plan.cell]))
-        yield from _train_group(group, runs, runtime)
-
-
-def _shares(cells: Sequence[Cell], index: int, count: int) -> Iterator[tuple[Cell, list[Run]]]:
-    """Each cell with the runs of share `index`.
-
-    Each row of `count` runs is dealt to all shares, every row starting one share later, so that no
-    share gets all runs of an arm that takes longer than the others.
-    """
-    place = 0
-    for cell in cells:
-        taken = []
-        for run in cell.trained_runs:
-            if (place + place // count) % count == index:
-                taken.append(run)
-            place += 1
-        yield cell, taken
+            cell.store.log("training", runs=len(missing[cell]))
+        yield from _train_group(group, [run for cell in group for run in missing[cell]], runtime)
 
 
 def _complete_untrained(cell: Cell, runs: list[Run]) -> None:
@@ -114,12 +112,12 @@ def _complete_untrained(cell: Cell, runs: list[Run]) -> None:
                 pass
 
 
-def _planned(cells: Sequence[Cell], missing: dict[str, list[Run]]) -> Planned:
-    runs = [run for cell in cells for run in missing[cell.plan.cell]]
+def _planned(missing: Work) -> Planned:
+    runs = [run for runs in missing.values() for run in runs]
     return Planned(
-        plans=tuple(cell.plan for cell in cells),
+        plans=tuple(cell.plan for cell in missing),
         num_runs=len(runs),
-        num_finished=sum(cell.store.has_run(*key) for cell in cells for key in cell.keys),
+        num_finished=sum(cell.store.has_run(*key) for cell in missing for key in cell.keys),
         num_epochs=sum(run.num_epochs for run in runs),
         num_examples=sum(run.num_epochs * len(run.train_indices) for run in runs),
     )
@@ -153,38 +151,23 @@ def _training_events(
     cells: Sequence[Cell], runs: list[Run], runtime: RuntimeConfig
 ) -> Iterator[TrainingEvent]:
     """Trains `runs`, in narrower chunks where device memory turns out too small."""
-    from cwjax.training import engine, lanes
-    from cwjax.training import width as widths
-    from cwjax.training.cnn import CNN
+    from cwjax.training.engine import OutOfDeviceMemory
 
     plan = cells[0].plan
-    dataset, settings = plan.dataset, plan.config.train
-
-    def make_model(rngs: Any) -> CNN:
-        return CNN(dataset.image_shape, dataset.num_classes, rngs=rngs)
-
     # Kept once chosen: another width would change results in the last bits.
-    width = (cells[0].store.read_config() or {})["width"]
-    if width is None:
-        fitting = widths.fitting_width(plan.runs, dataset, make_model, settings)
-        width = fitting and min(fitting, runtime.max_parallel_runs or fitting)
+    width = (cells[0].store.read_config() or {})["width"] or choose_width(plan, runtime)
     finished: set[Run] = set()
     while True:
         for cell in cells:
             _record_width(cell, width)
         try:
-            trainer = engine.Engine(
-                dataset,
-                make_model,
-                settings,
-                lanes.default_lanes(width)[: runtime.max_parallel_runs],
-            )
-            for event in trainer.train([run for run in runs if run not in finished]):
+            engine = make_engine(plan, width, runtime)
+            for event in engine.train([run for run in runs if run not in finished]):
                 if isinstance(event, RunFinished):
                     finished.add(event.run)
                 yield event
             return
-        except engine.OutOfDeviceMemory as error:
+        except OutOfDeviceMemory as error:
             if width is None or width <= 1:
                 raise ConfigError(
                     "one run does not fit into device memory: give a smaller --batch-size"
@@ -192,6 +175,29 @@ def _training_events(
             width //= 2
             for cell in cells:
                 cell.store.log("out_of_memory", new_width=width)
+
+
+def choose_width(plan: Plan, runtime: RuntimeConfig) -> int | None:
+    """How many runs to train side by side in one program; None on CPU, where each has its own."""
+    from cwjax.training import width
+
+    fitting = width.fitting_width(plan.runs, plan.dataset, model_factory(plan), plan.config.train)
+    return fitting and min(fitting, runtime.max_parallel_runs or fitting)
+
+
+def make_engine(plan: Plan, width: int | None, runtime: RuntimeConfig) -> Engine:
+    """The engine for the plan's data set and settings, on this process's devices."""
+    from cwjax.training import engine, lanes
+
+    used = lanes.default_lanes(width)[: runtime.max_parallel_runs]
+    return engine.Engine(plan.dataset, model_factory(plan), plan.config.train, used)
+
+
+def model_factory(plan: Plan) -> ModelFactory:
+    """Builds the CNN for the plan's images and classes."""
+    from cwjax.training.cnn import CNN
+
+    return lambda rngs: CNN(plan.dataset.image_shape, plan.dataset.num_classes, rngs=rngs)
 
 
 def _record_width(cell: Cell, width: int | None) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from cwjax.analysis.metrics import score
-from cwjax.config import ConfigError, ExperimentConfig
+from cwjax.config import ConfigError, DesignConfig, ExperimentConfig
 from cwjax.data.dataset import Dataset
 from cwjax.data.sources import load_dataset
 from cwjax.data.split import Split, split_dataset
@@ -58,8 +58,7 @@ class Plan:
     @property
     def arm_names(self) -> tuple[str, ...]:
         """Every arm with its own scores, baseline first, the A/A control last."""
-        control = (NULL_CONTROL,) if self.config.null_control else ()
-        return (*self.config.arms, *control)
+        return arm_names(self.config)
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
@@ -112,6 +111,11 @@ class Plan:
         }
 
     @property
+    def trained_runs(self) -> tuple[Run, ...]:
+        """The runs that training itself must answer: of equal arms one."""
+        return tuple(run for run in self.runs if self.twins[run.arm, run.seed] == run.arm)
+
+    @property
     def equal_arms(self) -> dict[str, str]:
         """Arms that equal an earlier one on every seed: name -> the earlier one's name."""
         equals = {}
@@ -121,6 +125,11 @@ class Plan:
                 if len(firsts) == 1 and firsts != {str(arm)}:
                     equals[str(arm)] = firsts.pop()
         return equals
+
+
+def arm_names(config: DesignConfig) -> tuple[str, ...]:
+    """Every arm with its own scores, baseline first, the A/A control last."""
+    return (*config.arms, *([NULL_CONTROL] if config.null_control else []))
 
 
 def make_plan(config: ExperimentConfig, cell: str = "") -> Plan:

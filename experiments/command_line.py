@@ -7,7 +7,7 @@ import io
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import tyro
@@ -17,13 +17,22 @@ from cwjax.config import ConfigError
 Flags = TypeVar("Flags")
 
 
-def parse(flags: type[Flags], description: str | None) -> Flags:
-    """Reads the command line into a dataclass of flags; a mistake ends the program."""
+def parse(
+    flags: type[Flags], description: str | None, arguments: Sequence[str] | None = None
+) -> Flags:
+    """Reads the command line into a dataclass of flags; a mistake ends the program.
+
+    Args:
+        flags: the dataclass.
+        description: for --help.
+        arguments: instead of the command line's.
+    """
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
             return tyro.cli(
                 flags,
+                args=arguments,
                 description=description,
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
             )

@@ -94,6 +94,29 @@ def compare_arms(
     Raises:
         ConfigError: unknown or repeated names, or what `compare_family` raises.
     """
+    return compare_family(arm_pairs(arms, baseline, controls=controls, same_as=same_as), rules)
+
+
+def arm_pairs(
+    arms: Sequence[ArmScores],
+    baseline: str,
+    *,
+    controls: Collection[str] = (),
+    same_as: Mapping[str, str] | None = None,
+    cell: str = "",
+) -> list[Pair]:
+    """Every arm of one data set with the baseline; several such lists together are one family.
+
+    Args:
+        arms: the baseline and the others.
+        baseline: name of the baseline.
+        controls: names of A/A controls.
+        same_as: arm -> the arm with equal settings that was trained in its place.
+        cell: in a sweep, what tells this data from the other cells'.
+
+    Raises:
+        ConfigError: unknown or repeated names.
+    """
     by_name = {arm.name: arm for arm in arms}
     trained_as = {name: name for name in by_name} | dict(same_as or {})
     unknown = ({baseline, *controls} - trained_as.keys()) | (
@@ -114,9 +137,10 @@ def compare_arms(
             replace(by_name[trained], name=name),
             same_as=twin if twin != name else None,
             control=name in controls,
+            cell=cell,
         )
 
-    return compare_family([pair(name) for name in trained_as if name != baseline], rules)
+    return [pair(name) for name in trained_as if name != baseline]
 
 
 def find_metric(name: str) -> Metric:

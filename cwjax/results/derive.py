@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from cwjax.analysis.comparison import compare_arms
-from cwjax.analysis.family import Comparison, rules_for
+from cwjax.analysis.comparison import arm_pairs
+from cwjax.analysis.family import Comparison, Rules, compare_family, rules_for
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.new_test_sets import NewTestSetInterval, new_test_set_interval
-from cwjax.analysis.pairing import ArmScores
+from cwjax.analysis.pairing import ArmScores, Pair
 from cwjax.plan import NULL_CONTROL
 from cwjax.results.contents import Contents, read_contents
 from cwjax.results.record import RunRecord
@@ -24,8 +24,12 @@ from cwjax.results.store import Store
 from cwjax.results.tables import class_scores_table, history_table, scores_table, to_parquet
 
 
-def derive(store: Store) -> dict[str, Any]:
+def derive(store: Store, judged: Sequence[Comparison] | None = None) -> dict[str, Any]:
     """Writes every derived file of a directory whose runs are all finished; returns the comparison.
+
+    Args:
+        store: of the directory.
+        judged: the comparisons on the primary metric, where they belong to a larger family.
 
     Raises:
         ConfigError: a file is missing or damaged.
@@ -38,24 +42,29 @@ def derive(store: Store) -> dict[str, Any]:
     }
     for name, table in tables.items():
         store.write_bytes(f"{name}.parquet", to_parquet(table))
-    comparison = compare(contents)
+    comparison = compare(contents, judged)
     store.write_json("comparison.json", comparison)
     write_report(store, contents, comparison)
     return comparison
 
 
-def compare(contents: Contents) -> dict[str, Any]:
-    """The content of `comparison.json`: every arm against the baseline, on every metric."""
+def compare(contents: Contents, judged: Sequence[Comparison] | None = None) -> dict[str, Any]:
+    """The content of `comparison.json`: every arm against the baseline, on every metric.
+
+    Args:
+        contents: of the directory.
+        judged: the comparisons on the primary metric, where they belong to a larger family.
+    """
     analysis, records = contents.analysis, contents.records
     primary = [
         dataclasses.replace(comparison, new_test_sets=_new_test_sets(contents, comparison))
-        for comparison in _comparisons(contents, analysis.metric)
+        for comparison in judged or compare_family(*family_of(contents, analysis.metric))
     ]
     secondary = [
         comparison
         for metric in METRICS
         if metric != analysis.metric
-        for comparison in _comparisons(contents, metric)
+        for comparison in compare_family(*family_of(contents, metric))
     ]
     bad_runs = [
         {"arm": record.arm, "seed": record.seed, "status": record.status}
@@ -77,7 +86,8 @@ def compare(contents: Contents) -> dict[str, Any]:
     }
 
 
-def _comparisons(contents: Contents, metric: str) -> tuple[Comparison, ...]:
+def family_of(contents: Contents, metric: str) -> tuple[list[Pair], Rules]:
+    """Every arm with the baseline on one metric, and the rules of the comparison."""
     arms = [
         ArmScores(
             arm,
@@ -86,10 +96,13 @@ def _comparisons(contents: Contents, metric: str) -> tuple[Comparison, ...]:
         )
         for arm, runs in contents.runs.items()
     ]
-    rules = rules_for(contents.analysis, metric)
-    controls = {NULL_CONTROL} & set(contents.arms)
-    same_as = contents.config["equal_arms"]
-    return compare_arms(arms, contents.baseline, rules, controls=controls, same_as=same_as)
+    pairs = arm_pairs(
+        arms,
+        contents.baseline,
+        controls={NULL_CONTROL} & set(contents.arms),
+        same_as=contents.config["equal_arms"],
+    )
+    return pairs, rules_for(contents.analysis, metric)
 
 
 def _new_test_sets(contents: Contents, comparison: Comparison) -> NewTestSetInterval | None:

@@ -68,7 +68,7 @@ def continued(
             f"config.json has schema version {old.get('schema_version')}, this cwjax writes "
             f"{SCHEMA_VERSION}: give another --out"
         )
-    differing = _differences(
+    differing = differences(
         {"settings": old["settings"], "dataset": old["dataset"]["fingerprint"]},
         {"settings": new["settings"], "dataset": new["dataset"]["fingerprint"]},
     )
@@ -77,7 +77,7 @@ def continued(
             f"the directory holds another experiment ({'; '.join(differing)}): "
             "give the same settings or another --out"
         )
-    changes = _differences(old["environment"], new["environment"])
+    changes = differences(old["environment"], new["environment"])
     unrecorded = [change for change in changes if change not in old["environment_changes"]]
     if unrecorded and not allow_environment_change:
         raise ConfigError(
@@ -86,26 +86,27 @@ def continued(
         )
     return {
         **old,
-        "arms": _union(old["arms"], new["arms"]),
-        "seeds": _union(old["seeds"], new["seeds"]),
+        "arms": union(old["arms"], new["arms"]),
+        "seeds": union(old["seeds"], new["seeds"]),
         "null_control": old["null_control"] or new["null_control"],
         "class_counts": {**old["class_counts"], **new["class_counts"]},
         "equal_arms": new["equal_arms"],
-        "environment_changes": _union(old["environment_changes"], changes),
+        "environment_changes": union(old["environment_changes"], changes),
     }
 
 
-def _union(old: list[Any], new: list[Any]) -> list[Any]:
+def union(old: list[Any], new: list[Any]) -> list[Any]:
+    """What is in either, in the order of appearance."""
     return [*old, *(item for item in new if item not in old)]
 
 
-def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
     """The fields that differ, each as `name: old, now new`."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             difference
             for key in sorted(old.keys() | new.keys())
-            for difference in _differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
+            for difference in differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
         ]
     if old == new:
         return []

@@ -1,7 +1,8 @@
 """The experiment directory: one immutable file a finished run, everything else derived from them.
 
 A run's file is written once, atomically, and never changed. Whatever happens, the directory holds
-whole runs and nothing else; the same command continues where it stopped.
+whole runs and nothing else; the same command continues where it stopped. A sweep's directory is
+held and written in the same way; its runs are in the directories of its cells.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ from cwjax.results.record import RunRecord
 
 SCHEMA_VERSION = 1
 """Raised when a file's meaning changes; a directory of another version is refused."""
+
+CONFIG = "config.json"
+"""Tells what an experiment directory is; a sweep's has another."""
+
+CELLS = "cells"
+"""Directory of a sweep that holds the cells' experiment directories."""
 
 
 class Store:
@@ -52,6 +59,7 @@ class Store:
         path = self.run_path(record.arm, record.seed)
         if path.exists():
             raise FileExistsError(f"{path} is a finished run; it is never written again")
+        self._runs.mkdir(exist_ok=True)
         arrays = {
             "about": np.array(
                 json.dumps(
@@ -113,7 +121,15 @@ class Store:
 
     def read_config(self) -> dict[str, Any] | None:
         """`config.json`, or None in a new directory."""
-        path = self.directory / "config.json"
+        return self.read_json(CONFIG)
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the directory, or None where it is missing.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
+        path = self.directory / name
         if not path.exists():
             return None
         try:
@@ -160,8 +176,12 @@ def _group(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarra
     }
 
 
-def check_directory(directory: Path) -> None:
+def check_directory(directory: Path, marker: str = CONFIG) -> None:
     """Refuses a path that cannot be an experiment directory, without creating anything.
+
+    Args:
+        directory: may exist or not.
+        marker: the file that tells what the directory is.
 
     Raises:
         ConfigError: it is a file, not writable, or holds something else.
@@ -173,11 +193,11 @@ def check_directory(directory: Path) -> None:
         raise ConfigError(f"--out {directory}: {nearest} is a file: give a directory")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise ConfigError(f"--out {directory}: {nearest} is not writable: give another directory")
-    if directory.is_dir() and not (directory / "config.json").exists():
+    if directory.is_dir() and not (directory / marker).exists():
         foreign = sorted(p.name for p in directory.iterdir() if not _is_ours_unfinished(p.name))
         if foreign:
             raise ConfigError(
-                f"--out {directory} holds {foreign[0]} but no config.json: give a new directory"
+                f"--out {directory} holds {foreign[0]} but no {marker}: give a new directory"
             )
 
 
@@ -186,7 +206,7 @@ def _is_ours_unfinished(name: str) -> bool:
 
 
 @contextmanager
-def open_store(directory: Path) -> Iterator[Store]:
+def open_store(directory: Path, marker: str = CONFIG) -> Iterator[Store]:
     """Creates or continues an experiment directory and holds its lock.
 
     The lock belongs to the process, not to the file: it ends with the process however that dies, so
@@ -195,9 +215,9 @@ def open_store(directory: Path) -> Iterator[Store]:
     Raises:
         ConfigError: the path cannot be used, or another process holds it.
     """
-    check_directory(directory)
+    check_directory(directory, marker)
     try:
-        (directory / "runs").mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {directory} cannot be created: {error.strerror}") from error
     holder = directory / ".holder"
@@ -211,7 +231,8 @@ def open_store(directory: Path) -> Iterator[Store]:
         ) from error
     try:
         for leftover in directory.rglob(".tmp-*"):
-            leftover.unlink()
+            if CELLS not in leftover.relative_to(directory).parts:  # others may hold those
+                leftover.unlink()
         holder.write_text(f"process {os.getpid()} on {platform.node()}")
         yield Store(directory)
     finally:

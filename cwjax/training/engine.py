@@ -17,7 +17,14 @@ import numpy as np
 
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
-from cwjax.events import EpochFinished, RunFinished, RunsFailed, StepsFinished, TrainingEvent
+from cwjax.events import (
+    EpochFinished,
+    RunFinished,
+    RunsFailed,
+    RunsStarted,
+    StepsFinished,
+    TrainingEvent,
+)
 from cwjax.plan import Run
 from cwjax.training.batches import epoch_blocks
 from cwjax.training.lanes import Lane
@@ -54,6 +61,11 @@ class Engine:
         programs = make_programs(make_model, config, dataset.num_classes)
         self._width = lanes[0].width or 1
         self._trainers = [ChunkTrainer(lane, programs, dataset, config) for lane in lanes]
+
+    @property
+    def num_lanes(self) -> int:
+        """How many chunks train at a time."""
+        return len(self._trainers)
 
     def train(self, runs: Sequence[Run]) -> Iterator[TrainingEvent]:
         """Trains every run; yields events as they happen, those of one run in order.
@@ -103,6 +115,7 @@ class Engine:
 
 def _isolated(events: Iterator[TrainingEvent], chunk: list[Run]) -> Iterator[TrainingEvent]:
     """The events of a chunk; its error becomes the last of them, but for a lack of memory."""
+    yield RunsStarted(tuple(chunk))
     try:
         yield from events
     except Exception as error:

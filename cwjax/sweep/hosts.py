@@ -1,0 +1,75 @@
+"""Several processes, on one host or many, on JAX's own distributed runtime.
+
+Runs are independent, so the processes exchange nothing while they train; they meet at barriers. A
+process that is lost stops answering JAX's heartbeats, and JAX then ends the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cwjax.config import ConfigError
+
+HEARTBEAT_SECONDS = 20
+"""A process that is silent for so long is lost."""
+
+JOIN_SECONDS = 300
+"""For all processes to have started."""
+
+BARRIER_SECONDS = 3600
+"""For the slowest process to have trained its share, once another one has."""
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Who takes part; all None where SLURM, a TPU pod or Open MPI tells JAX."""
+
+    coordinator: str | None = None  # HOST:PORT of the first process
+    num_processes: int | None = None
+    process_id: int | None = None
+
+
+def join(hosts: Hosts) -> tuple[int, int]:
+    """Meets the other processes; returns this one's index and their number.
+
+    Call it before any other use of JAX.
+
+    Raises:
+        ConfigError: they cannot be found.
+    """
+    import jax
+
+    try:
+        jax.distributed.initialize(
+            coordinator_address=hosts.coordinator,
+            num_processes=hosts.num_processes,
+            process_id=hosts.process_id,
+            initialization_timeout=JOIN_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"--distributed: the other processes are not found ({str(error).splitlines()[0]}); "
+            "start it under SLURM, Open MPI or on a TPU pod, or give --coordinator HOST:PORT, "
+            "--num-processes and --process-id"
+        ) from error
+    return jax.process_index(), jax.process_count()
+
+
+def barrier(name: str) -> None:
+    """Waits until every process is here.
+
+    Raises:
+        ConfigError: one of them has not come within `BARRIER_SECONDS`.
+    """
+    import jax
+    from orbax.checkpoint import multihost
+
+    everyone = set(range(jax.process_count()))
+    try:
+        multihost.sync_global_processes(name, timeout=BARRIER_SECONDS, processes=everyone)
+    except jax.errors.JaxRuntimeError as error:
+        raise ConfigError(
+            f"a process of this sweep is lost or stuck ({str(error).splitlines()[0]}): start all "
+            "of them again, finished runs are kept"
+        ) from error
