@@ -3,10 +3,11 @@
 python -m experiments.report results/mnist5k-long_tailed-50-1234abcd
 python -m experiments.report results/one results/other --out both.html
 python -m experiments.report results/one --latex
+python -m experiments.report --merge results/shard-1 results/shard-2 --out results/merged
 python -m experiments.report --csv scores.csv --baseline uniform --metric accuracy
 
-Nothing is trained, and neither JAX nor the data set is needed. The CSV has the columns arm, seed
-and the metric's: one row a run, trained anywhere.
+A directory may be a sweep's. Nothing is trained, and neither JAX nor the data set is needed. The
+CSV has the columns arm, seed and the metric's: one row a run, trained anywhere.
 """
 
 from __future__ import annotations
@@ -26,8 +27,13 @@ class Flags:
 
     directories: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Directories of results."""
-    out: Path = Path("side_by_side.html")
-    """File of the page on which several directories stand side by side."""
+    merge: bool = False
+    """Put directories of one experiment or sweep that were trained apart together, in --out."""
+    allow_environment_change: bool = False
+    """With --merge: also runs of different versions or devices; the change is recorded."""
+    out: Path | None = None
+    """File of the page on which several directories stand side by side [default:
+    side_by_side.html]; with --merge the directory that they become."""
     latex: bool = False
     """Print the table of arms for a paper (booktabs) and write nothing."""
     csv: Path | None = None
@@ -53,11 +59,13 @@ def main() -> int:
         return _report_csv(flags, flags.csv)
     if not flags.directories:
         raise ConfigError("nothing to render: give directories of results, or --csv FILE")
+    if flags.merge:
+        return _merge(flags)
     if len(flags.directories) == 1:
         return _report_directory(flags.directories[0], latex=flags.latex)
     if flags.latex:
         raise ConfigError("--latex makes one table: give one directory")
-    return _report_side_by_side(flags.directories, flags.out)
+    return _report_side_by_side(flags.directories, flags.out or Path("side_by_side.html"))
 
 
 def _report_directory(directory: Path, *, latex: bool) -> int:
@@ -67,6 +75,8 @@ def _report_directory(directory: Path, *, latex: bool) -> int:
     from cwjax.results.store import Store, open_store
     from cwjax.results.summary import headline
 
+    if (directory / "sweep.json").is_file():
+        return _report_sweep(directory, latex=latex)
     _check(directory)
     if latex:
         print(latex_table(read_comparison(Store(directory))[1]), end="")
@@ -82,6 +92,32 @@ def _report_directory(directory: Path, *, latex: bool) -> int:
             write_report(store, contents, comparison)
     print(headline(comparison))
     print(f"files: {directory}/report.html, report.md, figures")
+    return 0
+
+
+def _report_sweep(directory: Path, *, latex: bool) -> int:
+    from cwjax.results.store import open_store
+    from cwjax.sweep.derive import derive_sweep
+    from cwjax.sweep.directory import SWEEP
+    from cwjax.sweep.report import sweep_headline
+
+    if latex:
+        raise ConfigError("--latex makes the table of one experiment: give one of the cells")
+    with open_store(directory, SWEEP) as store:
+        print(sweep_headline(derive_sweep(store)))
+    print(f"files: {directory}/report.html, report.md, figures")
+    return 0
+
+
+def _merge(flags: Flags) -> int:
+    from cwjax.sweep.merge import merge
+
+    if len(flags.directories) < 2 or flags.out is None:
+        raise ConfigError("--merge needs at least two directories and --out, the merged one")
+    allowed = flags.allow_environment_change
+    comparison = merge(flags.directories, flags.out, allow_environment_change=allowed)
+    print(f"{comparison['baseline']} and {len(comparison['arms']) - 1} more arms merged")
+    print(f"files: {flags.out}")
     return 0
 
 

@@ -61,7 +61,7 @@ class Contents:
 
 
 def arm_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Every arm of a `config.json`, baseline first, the A/A control last."""
+    """Every arm of a `config.json` or `sweep.json`, baseline first, the A/A control last."""
     return (*config["arms"], *([NULL_CONTROL] if config["null_control"] else []))
 
 

@@ -20,6 +20,7 @@ from cwjax.analysis.pairing import ArmScores, Pair
 from cwjax.analysis.stats import trend
 from cwjax.config import AnalysisConfig
 from cwjax.plan import NULL_CONTROL
+from cwjax.results.contents import arm_names
 from cwjax.results.derive import derive
 from cwjax.results.record import RunRecord
 from cwjax.results.store import Store, open_store
@@ -65,7 +66,7 @@ def derive_sweep(store: Store) -> dict[str, Any]:
         "confidence": analysis.confidence,
         "smallest_effect": analysis.smallest_effect,
         "baseline": sweep["settings"]["baseline"],
-        "arms": _arms(sweep),
+        "arms": list(arm_names(sweep)),
         "seeds": sweep["seeds"],
         "cells": [_cell_facts(cell, sweep, statuses[cell]) for cell in sweep["cells"]],
         "comparisons": entries,
@@ -78,14 +79,10 @@ def derive_sweep(store: Store) -> dict[str, Any]:
     return comparison
 
 
-def _arms(sweep: Mapping[str, Any]) -> list[str]:
-    return [*sweep["arms"], *([NULL_CONTROL] if sweep["null_control"] else [])]
-
-
 def _scored(store: Store, sweep: Mapping[str, Any], cell: str) -> _Scored:
     """Every run of a cell, those that are missing as failed."""
     cell_store = Store(cell_directory(store.directory, cell))
-    arms, seeds, metric = _arms(sweep), sweep["seeds"], sweep["settings"]["analysis"]["metric"]
+    arms, seeds, metric = arm_names(sweep), sweep["seeds"], sweep["settings"]["analysis"]["metric"]
     keys = [(arm, seed) for arm in arms for seed in seeds]
     records = {key: cell_store.read_run(*key) for key in keys if cell_store.has_run(*key)}
     rows = scores_table(records.values()) if records else pd.DataFrame()
