@@ -129,7 +129,9 @@ def conclude(ended: Ended, directory: Path, quiet: bool) -> int:
         if ended.comparison is not None:
             print_comparison(ended.comparison)
         print(f"files: {directory}")
-    if ended.comparison is None:  # a share: the cells are finished elsewhere
+    if ended.comparison is None:
+        if unfinished and not quiet:
+            print("other runs are elsewhere: put all directories together with report --merge")
         unfinished = [cell for cell in unfinished if statuses[cell].state in ("failed", "killed")]
     for cell in unfinished:
         status = statuses[cell]

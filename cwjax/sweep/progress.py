@@ -49,7 +49,7 @@ class Progress:
     def todo(self) -> list[str]:
         """Cells that are still to be trained by this call."""
         pending = [cell for cell, status in self.statuses.items() if status.state == "pending"]
-        return [] if self.done else pending
+        return pending
 
     def skipped(self) -> frozenset[str]:
         """Cells that are not to be trained by this call."""

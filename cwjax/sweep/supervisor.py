@@ -73,13 +73,14 @@ def run_sweep(
     with open_store(directory, SWEEP) as store:
         config = enter_sweep(config, store)
         progress = Progress(config, directory, store, retry_failed=retry_failed)
-        while progress.todo():
+        while progress.todo() and not progress.done:
             job = _job(config, directory, runtime)
             job = dataclasses.replace(job, share=share, skip=progress.skipped())
             with Worker(job) as worker:
                 worker.go()
                 yield from _followed(worker, progress)
-        yield Ended(progress, _derived(store) if share[1] == 1 else None)
+        # Of a share, the runs of the others are missing; derived once all are here.
+        yield Ended(progress, None if progress.todo() else _derived(store))
 
 
 def _run_with_others(
@@ -104,7 +105,7 @@ def _run_with_others(
         yield from _followed(worker, progress)
         if progress.lost:
             raise WorkerLost(f"{worker.ending()}; another process of the sweep may be lost")
-        yield Ended(progress, _derived(store) if store is not None else None)
+        yield Ended(progress, _derived(store) if store and not progress.todo() else None)
 
 
 def _job(config: SweepConfig, directory: Path, runtime: RuntimeConfig) -> Job:

@@ -119,7 +119,9 @@ def _enter_cells(job: Job, share: tuple[int, int], stack: ExitStack) -> list[Cel
     cells = []
     for name, plan in plans.items():
         directory = job.directories[name]
-        store = stack.enter_context(open_store(directory)) if leads else Store(directory)
+        # Where hosts share no file system, each holds a directory of its own.
+        mine = leads or not directory.is_dir()
+        store = stack.enter_context(open_store(directory)) if mine else Store(directory)
         allowed = job.runtime.allow_environment_change
         cells.append(enter(plan, store, device, allow_environment_change=allowed))
     if leads and job.hosts is not None:

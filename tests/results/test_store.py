@@ -101,9 +101,9 @@ def test_a_write_that_fails_leaves_the_old_file(
 def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     with open_store(tmp_path):
         pass
+    (tmp_path / "runs" / "deeper").mkdir(parents=True)
     (tmp_path / "runs" / ".tmp-1-uniform-0.npz").write_bytes(b"half")
     (tmp_path / ".tmp-1-config.json").write_bytes(b"half")
-    (tmp_path / "runs" / "deeper").mkdir()
     (tmp_path / "runs" / "deeper" / ".tmp-1-slopes.svg").write_bytes(b"half")
     with open_store(tmp_path):
         assert [path.name for path in tmp_path.rglob(".tmp-*")] == []
