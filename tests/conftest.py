@@ -13,6 +13,8 @@ from cwjax.config import DataConfig, ExperimentConfig, TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.training.devices import SINGLE_THREADED, use_compile_cache
 
+pytest_plugins = ["faults.table"]
+
 os.environ["XLA_FLAGS"] = SINGLE_THREADED
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
