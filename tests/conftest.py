@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,7 +14,11 @@ import pytest
 
 from cwjax.config import DataConfig, ExperimentConfig, TrainConfig
 from cwjax.data.dataset import Dataset
+from cwjax.training import engine
 from cwjax.training.devices import SINGLE_THREADED, use_compile_cache
+from experiments import command_line, compare
+
+pytest_plugins = ["faults.table"]
 
 os.environ["XLA_FLAGS"] = SINGLE_THREADED
 jax.config.update("jax_platforms", "cpu")
@@ -58,6 +65,35 @@ def tiny_config(tiny_npz: str) -> ExperimentConfig:
         train=TrainConfig(num_epochs=2, batch_size=16),
         num_seeds=2,
     )
+
+
+@pytest.fixture
+def refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., str]:
+    """Calls `compare`, which must refuse before anything compiles or is written.
+
+    Returns its one line on standard error.
+    """
+
+    def compiled(*_: object) -> None:
+        raise AssertionError("programs were compiled")
+
+    def call(*flags: str) -> str:
+        out = tmp_path / "results"
+        monkeypatch.setattr(sys, "argv", ["compare", *flags, "--out", str(out)])
+        monkeypatch.setattr(engine.Engine, "__init__", compiled)
+        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # scripts replace it
+        with pytest.raises(SystemExit) as end:
+            command_line.run_main(compare.main)
+        printed = capsys.readouterr()
+        assert (end.value.code, printed.out) == (2, "")
+        assert printed.err.startswith("error: ")
+        assert len(printed.err.splitlines()) == 1
+        assert not out.exists()
+        return printed.err
+
+    return call
 
 
 @pytest.fixture(scope="session", autouse=True)

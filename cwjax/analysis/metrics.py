@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cwjax.analysis.evaluation import (
     Evaluation,
+    FloatArray,
+    IntArray,
     auroc,
     calibration_error,
     head_middle_tail,
@@ -46,54 +48,60 @@ class Metric:
         return f"{100 * difference:+.2f}" if self.is_fraction else f"{difference:+.4f}"
 
 
-def _g_mean(e: Evaluation) -> float:
+# A score `[]` of a test set, or `[num_resamples]` of its resamples: see `Evaluation.repeats`.
+Formula = Callable[[Evaluation], FloatArray]
+
+
+def _g_mean(e: Evaluation) -> FloatArray:
     recall = e.over_present(e.recall)
-    return 0.0 if (recall == 0).any() else float(np.exp(np.log(recall).mean()))
+    with np.errstate(divide="ignore"):  # log(0) is -inf, and its exponential 0 again
+        return np.exp(np.log(recall).mean(axis=-1))
 
 
-def _loss(e: Evaluation) -> float:
-    return float(-e.log_probabilities[np.arange(e.labels.size), e.labels].mean())
+def _loss(e: Evaluation) -> FloatArray:
+    return e.mean(-e.log_probabilities[np.arange(e.labels.size), e.labels])
 
 
-def _ece(e: Evaluation) -> float:
-    return calibration_error(e.probabilities.max(axis=1), e.predictions == e.labels)
+def _ece(e: Evaluation) -> FloatArray:
+    return calibration_error(e.probabilities.max(axis=1), e.predictions == e.labels, e.repeats)
 
 
-def _classwise_ece(e: Evaluation) -> float:
-    errors = [
-        calibration_error(e.probabilities[:, c], e.labels == c) for c in np.flatnonzero(e.present)
-    ]
-    return float(np.mean(errors))
+def _mean_over_present(
+    of_class: Callable[[FloatArray, NDArray[np.bool_], IntArray | None], FloatArray],
+) -> Formula:
+    """The mean of a score that judges one class's probabilities, for every class present."""
+    return lambda e: np.mean(
+        [
+            of_class(e.probabilities[:, c], e.labels == c, e.repeats)
+            for c in np.flatnonzero(e.present)
+        ],
+        axis=0,
+    )
 
 
-def _auroc(e: Evaluation) -> float:
-    areas = [auroc(e.probabilities[:, c], e.labels == c) for c in np.flatnonzero(e.present)]
-    return float(np.mean(areas))
-
-
-def _recall_of_third(third: int) -> Callable[[Evaluation], float]:
+def _recall_of_third(third: int) -> Formula:
     return lambda e: e.group_recall(head_middle_tail(e.train_counts)[third])
 
 
-_TABLE: tuple[tuple[Metric, Callable[[Evaluation], float]], ...] = (
-    (Metric("accuracy", "accuracy"), lambda e: float((e.predictions == e.labels).mean())),
+_TABLE: tuple[tuple[Metric, Formula], ...] = (
+    (Metric("accuracy", "accuracy"), lambda e: e.mean(e.predictions == e.labels)),
     (
         Metric("balanced_accuracy", "balanced accuracy"),
-        lambda e: float(e.over_present(e.recall).mean()),
+        lambda e: e.over_present(e.recall).mean(axis=-1),
     ),
-    (Metric("macro_f1", "macro-F1"), lambda e: float(e.over_present(e.f1).mean())),
+    (Metric("macro_f1", "macro-F1"), lambda e: e.over_present(e.f1).mean(axis=-1)),
     (Metric("g_mean", "G-mean"), _g_mean),
     (
         Metric("worst_class_recall", "worst-class recall"),
-        lambda e: float(e.over_present(e.recall).min()),
+        lambda e: e.over_present(e.recall).min(axis=-1),
     ),
     (Metric("loss", "test loss", higher_is_better=False, worst=None, is_fraction=False), _loss),
     (Metric("ece", "calibration error (ECE)", higher_is_better=False, worst=1.0), _ece),
     (
         Metric("classwise_ece", "classwise calibration error", higher_is_better=False, worst=1.0),
-        _classwise_ece,
+        _mean_over_present(calibration_error),
     ),
-    (Metric("auroc", "macro AUROC"), _auroc),
+    (Metric("auroc", "macro AUROC"), _mean_over_present(auroc)),
     (Metric("recall_head", "recall of head classes"), _recall_of_third(0)),
     (Metric("recall_middle", "recall of middle classes"), _recall_of_third(1)),
     (Metric("recall_tail", "recall of tail classes"), _recall_of_third(2)),
@@ -133,12 +141,33 @@ def scores(logits: ArrayLike, labels: ArrayLike, train_counts: ArrayLike) -> dic
         ValueError: see `Evaluation`.
     """
     evaluation = Evaluation(np.asarray(logits), np.asarray(labels), np.asarray(train_counts))
-    return {name: formula(evaluation) for name, formula in _FORMULAS.items()}
+    return {name: float(formula(evaluation)) for name, formula in _FORMULAS.items()}
 
 
 def score(name: str, logits: ArrayLike, labels: ArrayLike, train_counts: ArrayLike) -> float:
     """One metric of one run: `scores(...)[name]`, without computing the others."""
     evaluation = Evaluation(np.asarray(logits), np.asarray(labels), np.asarray(train_counts))
+    return float(_FORMULAS[name](evaluation))
+
+
+def resampled_score(
+    name: str, logits: ArrayLike, labels: ArrayLike, train_counts: ArrayLike, repeats: IntArray
+) -> FloatArray:
+    """One metric of one run on resamples of the test set, all of them in one pass.
+
+    Args:
+        name: of the metric.
+        logits: and the next two as in `scores`.
+        labels: see there.
+        train_counts: see there.
+        repeats: integers `[num_resamples, num_examples]`, see `Evaluation`.
+
+    Returns:
+        `[num_resamples]`.
+    """
+    evaluation = Evaluation(
+        np.asarray(logits), np.asarray(labels), np.asarray(train_counts), repeats
+    )
     return _FORMULAS[name](evaluation)
 
 

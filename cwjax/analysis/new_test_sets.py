@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cwjax.analysis.intervals import FloatArray, finite_array, t_interval
-from cwjax.analysis.metrics import score
+from cwjax.analysis.metrics import resampled_score
 
 NUM_RESAMPLES = 200
 """Of the two-way bootstrap: the standard error it gives is itself uncertain by 5%."""
@@ -140,16 +140,17 @@ def _score_differences(
     """
     rng = np.random.default_rng(0)
     members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
-    rows = np.empty((1 + NUM_RESAMPLES, len(baseline_logits)))
-    for row in range(len(rows)):
-        drawn = np.concatenate([rng.choice(m, m.size) if row else m for m in members])
-        for seed, counts in enumerate(train_counts):
-            baseline, treatment = (
-                score(metric, logits[seed][drawn], labels[drawn], counts)
-                for logits in (baseline_logits, treatment_logits)
-            )
-            rows[row, seed] = treatment - baseline
-    return rows
+    repeats = np.ones((1 + NUM_RESAMPLES, labels.size), np.int64)
+    for row in repeats[1:]:
+        drawn = np.concatenate([rng.choice(m, m.size) for m in members])
+        row[:] = np.bincount(drawn, minlength=labels.size)
+    seeds = zip(baseline_logits, treatment_logits, train_counts, strict=True)
+    differences = [
+        resampled_score(metric, treatment, labels, counts, repeats)
+        - resampled_score(metric, baseline, labels, counts, repeats)
+        for baseline, treatment, counts in seeds
+    ]
+    return np.stack(differences, axis=1)
 
 
 def _bootstrap_variance(differences: FloatArray) -> float:

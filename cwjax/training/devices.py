@@ -10,6 +10,7 @@ import contextlib
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -20,10 +21,17 @@ SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"
 """One run a device and one thread a run: faster than sharing the cores within a run, and sums are
 always taken in the same order, so that a run's bits do not depend on its neighbours."""
 
+_NUMBER_FLAGS = {
+    "jax_threefry_partitionable": True,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_enable_x64": False,
+}
+"""JAX's flags that decide random numbers and types, with the values that they have by default."""
+
 _MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}
 
 
-def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, str]:
+def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, Any]:
     """Prepares JAX for `runtime`; best called before any other use of JAX.
 
     In a process whose JAX has started already, its devices and flags stay as they are.
@@ -33,7 +41,8 @@ def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, s
         precision: of matrix products: float32, tf32 or bf16.
 
     Returns:
-        `platform` and `device_kind` of the devices in use.
+        What results depend on besides versions: `platform` and `device_kind` of the devices in
+        use, and those of JAX's flags that decide numbers and differ from their defaults.
 
     Raises:
         ConfigError: the asked platform is not there, or it does not have the asked precision.
@@ -62,7 +71,12 @@ def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, s
             f"--precision {precision} is for accelerators: on CPU leave it at float32"
         )
     jax.config.update("jax_default_matmul_precision", _MATMUL_PRECISION[precision])
-    return {"platform": device.platform, "device_kind": device.device_kind}
+    flags_now = {name: getattr(jax.config, name) for name in _NUMBER_FLAGS}
+    return {
+        "platform": device.platform,
+        "device_kind": device.device_kind,
+        **{name: value for name, value in flags_now.items() if value != _NUMBER_FLAGS[name]},
+    }
 
 
 def use_compile_cache(directory: Path) -> None:

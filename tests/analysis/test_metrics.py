@@ -19,7 +19,7 @@ from cwjax.analysis.evaluation import (
     confusion_matrix,
     head_middle_tail,
 )
-from cwjax.analysis.metrics import METRICS, class_scores, score, scores
+from cwjax.analysis.metrics import METRICS, class_scores, resampled_score, score, scores
 
 
 @st.composite
@@ -163,6 +163,20 @@ def test_calibration_error_by_hand():
 def test_auroc_counts_ties_half():
     assert auroc(np.array([1.0, 1.0, 0.0]), np.array([True, False, False])) == 0.75
     assert np.isnan(auroc(np.array([1.0, 0.0]), np.array([True, True])))
+
+
+@settings(deadline=None, max_examples=40)
+@given(runs(), st.integers(0, 2**32 - 1))
+def test_resampled_scores_are_the_scores_of_the_drawn_examples(run, seed):
+    logits, labels, counts = run
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    drawn = [np.concatenate([rng.choice(m, m.size) for m in members]) for _ in range(3)]
+    repeats = np.stack([np.bincount(examples, minlength=labels.size) for examples in drawn])
+    for name in METRICS:
+        expected = [score(name, logits[i], labels[i], counts) for i in drawn]
+        actual = resampled_score(name, logits, labels, counts, repeats)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12, err_msg=name)
 
 
 def test_saturated_logits_give_finite_scores():

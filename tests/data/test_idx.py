@@ -61,6 +61,7 @@ def test_labels_with_a_gap(idx_directory: Path, original: dict[str, np.ndarray])
         read_idx_dataset(idx_directory)
 
 
+@pytest.mark.fault(25)
 def test_packed_file_cut_short(images: Path) -> None:
     images.write_bytes(images.read_bytes()[:20_000])
     with pytest.raises(DataError, match=r"asks for 31360 bytes, the file holds (\d+)") as caught:
@@ -70,6 +71,7 @@ def test_packed_file_cut_short(images: Path) -> None:
     assert 15_000 < held < 31_360
 
 
+@pytest.mark.fault(25)
 def test_unpacked_file_cut_short_or_too_long(tmp_path: Path) -> None:
     file = tmp_path / "train-labels-idx1-ubyte"
     header = struct.pack(">2I", 0x0801, 10)
@@ -84,6 +86,7 @@ def test_unpacked_file_cut_short_or_too_long(tmp_path: Path) -> None:
         read_idx(file, 1)
 
 
+@pytest.mark.fault(26)
 def test_bad_gzip_checksum(images: Path) -> None:
     content = bytearray(images.read_bytes())
     content[-8] ^= 0xFF  # the checksum is in the last eight bytes, with the length
@@ -92,6 +95,7 @@ def test_bad_gzip_checksum(images: Path) -> None:
         read_idx(images, 3)
 
 
+@pytest.mark.fault(26)
 def test_damaged_gzip_content(images: Path) -> None:
     content = bytearray(images.read_bytes())
     content[100:2000] = bytes(1900)
@@ -100,6 +104,7 @@ def test_damaged_gzip_content(images: Path) -> None:
         read_idx(images, 3)
 
 
+@pytest.mark.fault(27)
 def test_web_page_under_the_name_of_a_file(images: Path) -> None:
     page = b"<!DOCTYPE html><title>404 Not Found</title>"
     images.write_bytes(page)
@@ -111,11 +116,13 @@ def test_web_page_under_the_name_of_a_file(images: Path) -> None:
         read_idx(plain, 3)
 
 
+@pytest.mark.fault(28)
 def test_wrong_magic_number(images: Path) -> None:
     with pytest.raises(DataError, match="begins with 0x00000803, expected 0x00000801"):
         read_idx(images, 1)
 
 
+@pytest.mark.fault(29)
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_header_that_claims_too_much_allocates_nothing(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"train-images-idx3-ubyte{suffix}"
@@ -129,6 +136,7 @@ def test_header_that_claims_too_much_allocates_nothing(tmp_path: Path, suffix: s
         tracemalloc.stop()
 
 
+@pytest.mark.fault(28, 31)
 def test_dimensions_that_do_not_fit(idx_directory: Path, original: dict[str, np.ndarray]) -> None:
     images = original["test_images"].tobytes()
     file = idx_directory / "t10k-images-idx3-ubyte.gz"
@@ -140,6 +148,7 @@ def test_dimensions_that_do_not_fit(idx_directory: Path, original: dict[str, np.
         read_idx_dataset(idx_directory)
 
 
+@pytest.mark.fault(40)
 def test_no_examples(idx_directory: Path) -> None:
     replace(idx_directory / "train-labels-idx1-ubyte.gz", struct.pack(">2I", 0x0801, 0))
     replace(idx_directory / IMAGES, struct.pack(">4I", 0x0803, 0, 28, 28))
