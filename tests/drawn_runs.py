@@ -14,7 +14,7 @@ from cwjax.plan import NULL_CONTROL
 from cwjax.results.examples import pick_examples, to_bytes
 from cwjax.results.manifest import manifest
 from cwjax.results.record import HISTORY_METRICS, RunRecord, trained_record
-from cwjax.results.store import open_store
+from cwjax.results.store import Store, open_store
 
 DEVICE = {"platform": "cpu", "device_kind": "cpu"}
 
@@ -93,27 +93,37 @@ def write_runs(
         num_seeds=num_seeds,
         null_control=null_control,
     )
-    records = [
-        make_record(dataset, arm, seed, effect, num_epochs=num_epochs, bad=(arm, seed) in bad_runs)
-        for arm, effect in [*effects.items(), *([(NULL_CONTROL, 0.0)] if null_control else [])]
-        for seed in config.all_seeds
-    ]
     with open_store(directory) as store:
-        content = manifest(
-            config,
-            dataset={
-                "name": dataset.name,
-                "fingerprint": dataset.fingerprint,
-                "num_train": len(dataset.train_labels),
-                "num_test": len(dataset.test_labels),
-                "image_shape": list(dataset.image_shape),
-                "class_names": list(dataset.class_names),
-            },
-            class_counts={str(r.seed): r.class_counts.tolist() for r in records},
-            equal_arms=equal_arms or {},
-            device=DEVICE,
-        )
-        store.write_json("config.json", content)
-        store.write_bytes("examples.npz", to_bytes(pick_examples(dataset)))
-        for record in records:
-            store.write_run(record)
+        write_start(store, config, dataset, equal_arms)
+        for arm, effect in [*effects.items(), *([(NULL_CONTROL, 0.0)] if null_control else [])]:
+            for seed in config.all_seeds:
+                bad = (arm, seed) in bad_runs
+                store.write_run(
+                    make_record(dataset, arm, seed, effect, num_epochs=num_epochs, bad=bad)
+                )
+
+
+def write_start(
+    store: Store,
+    config: ExperimentConfig,
+    dataset: Dataset,
+    equal_arms: Mapping[str, str] | None = None,
+) -> None:
+    """What is in a directory before the first run."""
+    counts = make_record(dataset, "uniform", 0, 0).class_counts.tolist()
+    content = manifest(
+        config,
+        dataset={
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "num_train": len(dataset.train_labels),
+            "num_test": len(dataset.test_labels),
+            "image_shape": list(dataset.image_shape),
+            "class_names": list(dataset.class_names),
+        },
+        class_counts={str(seed): counts for seed in config.all_seeds},
+        equal_arms=equal_arms or {},
+        device=DEVICE,
+    )
+    store.write_json("config.json", content)
+    store.write_bytes("examples.npz", to_bytes(pick_examples(dataset)))
