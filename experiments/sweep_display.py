@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def follow(
 ) -> Ended:
     """Shows progress until every run has ended."""
     tracker = _Tracker()
+    events = chain([next(events)], events)  # with the first, everything has been checked
     if not quiet:
         print_sweep(config, directory)
     if quiet or not sys.stderr.isatty():

@@ -1,0 +1,99 @@
+"""`python -m experiments.sweep`: what it reads, and what it refuses in one line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import command_line, sweep
+
+
+def refused(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
+    monkeypatch.setattr(sys, "argv", ["sweep", *arguments])
+    monkeypatch.setattr("cwjax.sweep.supervisor.Worker", None)  # nothing may start
+    with pytest.raises(SystemExit) as end:
+        command_line.run_main(sweep.main)
+    printed = capsys.readouterr()
+    assert (end.value.code, printed.out) == (2, "")
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+WRONG = {
+    "shard": (["--shard", "4/3"], "--shard is '4/3': give K/N, from 1/N to N/N"),
+    "shard 0": (["--shard", "0/3"], "give K/N"),
+    "shard text": (["--shard", "all"], "give K/N"),
+    "both": (["--shard", "1/2", "--distributed"], "exclude each other"),
+    "half": (["--distributed", "--process-id", "1"], "together"),
+    "alone": (
+        ["--coordinator", "a:1", "--num-processes", "2", "--process-id", "0"],
+        "--coordinator is for --distributed",
+    ),
+    "flag": (["--factors", "10"], "--factors"),
+    "factor": (["--imbalance-factor", "10", "0.2"], "--imbalance-factor is 0.2"),
+    "no example": (["--imbalance-factor", "10", "1000"], "give a smaller --imbalance-factor"),
+    "no data": (["--dataset", "mnist5k", "npz:/nowhere.npz"], "nowhere.npz"),
+    "no spec": (["--spec", "/nowhere.toml"], "--spec /nowhere.toml: No such file"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_mistake_gets_one_line_and_exit_code_2(
+    case: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments, message = WRONG[case]
+    out = tmp_path / "out"
+    assert message in refused([*arguments, "--out", str(out)], monkeypatch, capsys)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("num_sedes = 3", "--num-sedes"),
+        ("num_seeds = 'three'", "--num-seeds"),
+        ("[train]\nnum_epochs = 3", "[train] is a table"),
+        ("num_seeds == 3", "is not TOML"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named(
+    text: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "sweep.toml").write_text(text)
+    arguments = ["--spec", str(tmp_path / "sweep.toml"), "--out", str(tmp_path / "out")]
+    assert message in refused(arguments, monkeypatch, capsys)
+
+
+def test_a_file_gives_flags_and_the_command_line_wins(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(
+        'dataset = ["mnist5k", "npz:my.npz"]\nimbalance_factor = [5, 20.5]\nnum_seeds = 4\n'
+        'num_epochs = 3\narms = ["balanced", "focal:gamma=1,2"]\n'
+        "null_control = true\nquiet = false\n"
+    )
+    arguments = sweep.with_spec(["--spec", str(path), "--num-seeds", "7"])
+    flags = command_line.parse(sweep.Flags, None, arguments)
+    assert flags.sweep.dataset == ("mnist5k", "npz:my.npz")
+    assert flags.sweep.imbalance_factor == (5, 20.5)
+    assert flags.sweep.arms == ("uniform", "balanced", "focal:gamma=1", "focal")
+    assert (flags.sweep.num_seeds, flags.sweep.train.num_epochs) == (7, 3)
+    assert flags.sweep.null_control
+    assert not flags.quiet
+
+
+def test_shards_have_directories_of_their_own() -> None:
+    flags = sweep.Flags(shard="2/8")
+    assert flags.share() == (1, 8)
+    assert flags.directory().name.endswith("-shard-2-of-8")
