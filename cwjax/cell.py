@@ -12,9 +12,11 @@ from typing import Any
 
 from cwjax.config import ExperimentConfig
 from cwjax.events import EpochFinished, RunFinished
+from cwjax.methods.custom_weights import remember
 from cwjax.methods.posthoc import RunOutputs, apply_post_hoc
 from cwjax.methods.registry import Arm
 from cwjax.plan import POST_HOC_PARENT, Plan, Run, arm_names, make_plan
+from cwjax.results.contents import refuse_foreign_runs
 from cwjax.results.examples import pick_examples, to_bytes
 from cwjax.results.manifest import continued, manifest
 from cwjax.results.record import RunRecord, epoch_scores, trained_record, with_test_logits
@@ -66,6 +68,8 @@ def enter(
     old = store.read_config()
     if old is not None:
         content = continued(content, old, allow_environment_change=allow_environment_change)
+        refuse_foreign_runs(store, content)
+        remember(content["custom_weights"])
         config = dataclasses.replace(
             plan.config,
             arms=tuple(content["arms"]),

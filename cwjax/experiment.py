@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cwjax.cell import Cell, enter, history_row, store_finished, store_untrained
-from cwjax.config import ConfigError, ExperimentConfig, RuntimeConfig
+from cwjax.config import ExperimentConfig, RuntimeConfig
 from cwjax.events import (
     EpochFinished,
     Event,
@@ -167,12 +168,14 @@ def _training_events(
                     finished.add(event.run)
                 yield event
             return
-        except OutOfDeviceMemory as error:
-            if width is None or width <= 1:
-                raise ConfigError(
-                    "one run does not fit into device memory: give a smaller --batch-size"
-                ) from error
+        except OutOfDeviceMemory:
+            assert width is not None  # a run alone fails by itself
             width //= 2
+            warnings.warn(
+                f"device memory is exceeded: {width} runs side by side from now on; those that "
+                "were under way start again",
+                stacklevel=2,
+            )
             for cell in cells:
                 cell.store.log("out_of_memory", new_width=width)
 

@@ -14,6 +14,7 @@ import pytest
 
 from cwjax.config import DataConfig, ExperimentConfig, TrainConfig
 from cwjax.data.dataset import Dataset
+from cwjax.results import derive
 from cwjax.training import engine
 from cwjax.training.devices import SINGLE_THREADED, use_compile_cache
 from experiments import command_line, compare
@@ -65,6 +66,12 @@ def tiny_config(tiny_npz: str) -> ExperimentConfig:
         train=TrainConfig(num_epochs=2, batch_size=16),
         num_seeds=2,
     )
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures and pages take seconds; where a test is not about them they are left out."""
+    monkeypatch.setattr(derive, "write_report", lambda *_: None)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,8 +14,8 @@ from cwjax import experiment
 from cwjax.config import AnalysisConfig, ConfigError, ExperimentConfig, RuntimeConfig
 from cwjax.data.dataset import Dataset
 from cwjax.events import Finished, Planned, RunFinished, RunStored
+from cwjax.methods import custom_weights
 from cwjax.plan import NULL_CONTROL, make_plan
-from cwjax.results import derive
 
 ONE_CORE = RuntimeConfig(max_parallel_runs=1)  # one device to compile for
 
@@ -27,12 +26,6 @@ def files(directory: Path) -> dict[str, bytes]:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name != "log.jsonl"
     }
-
-
-@pytest.fixture
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures and pages take seconds; where a test is not about them they are left out."""
-    monkeypatch.setattr(derive, "write_report", lambda *_: None)
 
 
 def run_all(config: ExperimentConfig, directory: Path) -> list[object]:
@@ -100,6 +93,22 @@ def test_more_seeds_and_arms_leave_the_first_runs_alone(
         name: content for name, content in first.items() if name.startswith("runs/")
     }
     assert grown == files(tmp_path / "at_once")
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_weight_file_is_not_needed_again(
+    tiny_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text('{"a": 1, "b": 2, "c": 3}')
+    custom = dataclasses.replace(tiny_config, arms=(f"custom:file={file}",), num_seeds=1)
+    run_all(custom, tmp_path / "out")
+    file.unlink()
+    monkeypatch.setattr(custom_weights, "_FILES_READ", {})  # as in a new process
+    run_all(tiny_config, tmp_path / "out")
+    scores = pd.read_parquet(tmp_path / "out" / "scores.parquet")
+    assert sorted(set(scores.arm)) == ["balanced", custom.arms[1], "uniform"]
+    assert len(scores) == 6
 
 
 @pytest.mark.usefixtures("no_report")
@@ -225,31 +234,6 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(
         with pytest.raises(ConfigError, match=message):
             run_all(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.usefixtures("no_report")
-def test_out_of_memory_halves_the_width_and_goes_on(
-    tiny_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from cwjax.training import engine, lanes, width
-
-    widths = []
-
-    class SmallDevice(engine.Engine):
-        def train(self, runs):
-            widths.append(self._width)
-            if self._width > 2:
-                raise engine.OutOfDeviceMemory("RESOURCE_EXHAUSTED")
-            yield from super().train(runs)
-
-    devices = jax.devices()[:2]
-    monkeypatch.setattr(width, "fitting_width", lambda *_: 4)
-    monkeypatch.setattr(lanes, "default_lanes", lambda width: [lanes.Lane(devices, width)])
-    monkeypatch.setattr(engine, "Engine", SmallDevice)
-    events = list(experiment.run(tiny_config, tmp_path))
-    assert widths == [4, 2]
-    assert json.loads((tmp_path / "config.json").read_text())["width"] == 2
-    assert sum(isinstance(event, RunFinished) for event in events) == 4
 
 
 def test_analysis_settings() -> None:

@@ -18,6 +18,7 @@ from cwjax.config import ConfigError
 from cwjax.methods import posthoc, schemes  # noqa: F401  (they register their schemes)
 from cwjax.methods.arm_row import ArmRow
 from cwjax.methods.class_weights import check_class_counts
+from cwjax.methods.custom_weights import CustomWeights
 from cwjax.methods.registry import (
     SCHEMES,
     Arm,
@@ -60,6 +61,24 @@ def parse_arm(spec: str) -> Arm:
     if len(arms) > 1:
         raise ConfigError(f"arm {spec!r} stands for {len(arms)} arms: give a single one")
     return arms[0]
+
+
+def weight_files(specs: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The contents of the weight files that arms name, as `custom_weights.remember` takes them.
+
+    Args:
+        specs: as for `parse_arms`.
+    """
+    files = (file for arm in parse_arms(specs) for file in _weight_files(arm))
+    return {str(file): dict(file.items) for file in files}
+
+
+def _weight_files(arm: Arm) -> Iterator[CustomWeights]:
+    for _, value in arm.settings:
+        if isinstance(value, CustomWeights):
+            yield value
+        elif isinstance(value, Arm):
+            yield from _weight_files(value)
 
 
 def arm_row(arm: Arm, context: ArmContext) -> ArmRow:

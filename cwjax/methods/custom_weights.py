@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,6 +60,22 @@ class CustomWeights:
 
 
 _FILES_READ: dict[str, CustomWeights] = {}  # by `str()`, so that an arm's name can be read again
+
+
+def remember(files: Mapping[str, Mapping[str, float]]) -> None:
+    """Lets arms be read by their names without the files, as if those had been read before.
+
+    Args:
+        files: `str()` of each file's contents -> class name or index -> weight.
+
+    Raises:
+        ConfigError: contents that are not what their name says.
+    """
+    for name, contents in files.items():
+        weights = CustomWeights(name.rpartition("-")[0], tuple(sorted(contents.items())))
+        if str(weights) != name:
+            raise ConfigError(f"the stored class weights {name} were changed: give another --out")
+        _FILES_READ[name] = weights
 
 
 class WeightFile:

@@ -65,6 +65,35 @@ def arm_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     return (*config["arms"], *([NULL_CONTROL] if config["null_control"] else []))
 
 
+def refuse_foreign_runs(store: Store, config: Mapping[str, Any]) -> None:
+    """Checks that every file among the runs is of an arm and seed of a `config.json`.
+
+    Raises:
+        ConfigError: naming the first that is not; left out in silence, it would be missed.
+    """
+    own = {store.run_path(arm, seed) for arm in arm_names(config) for seed in config["seeds"]}
+    files = sorted((store.directory / "runs").glob("[!.]*.npz"))  # a dot: still being written
+    foreign = [file for file in files if file not in own]
+    if foreign:
+        raise ConfigError(
+            f"{foreign[0]} is of no arm and seed of this experiment: remove it, or train that arm "
+            "and seed here"
+        )
+
+
+def _check_record(store: Store, config: Mapping[str, Any], record: RunRecord) -> None:
+    """A run of the same arm and seed may have been copied from another experiment."""
+    dataset, counts = config["dataset"], config["class_counts"][str(record.seed)]
+    shape = (dataset["num_test"], len(dataset["class_names"]))
+    if record.class_counts.tolist() != counts or record.test_logits.shape != shape:
+        raise ConfigError(
+            f"{store.run_path(record.arm, record.seed).name} is of another experiment: it has "
+            f"{record.class_counts.tolist()} training examples and test logits "
+            f"{record.test_logits.shape}, expected {counts} and {shape}; remove it to train the "
+            "run again"
+        )
+
+
 def read_contents(store: Store) -> Contents:
     """Reads a directory whose runs are all finished.
 
@@ -81,6 +110,7 @@ def read_contents(store: Store) -> Contents:
             f"{store.directory}/config.json has schema version {config.get('schema_version')}, "
             f"this cwjax reads {SCHEMA_VERSION}: give a directory that it wrote"
         )
+    refuse_foreign_runs(store, config)
     keys = [(arm, seed) for arm in arm_names(config) for seed in config["seeds"]]
     missing = [f"{arm} seed {seed}" for arm, seed in keys if not store.has_run(arm, seed)]
     if missing:
@@ -88,8 +118,11 @@ def read_contents(store: Store) -> Contents:
             f"{len(missing)} of {len(keys)} runs are not finished, the first is {missing[0]}: give "
             "the command that trained them again, it continues where it stopped"
         )
+    records = tuple(store.read_run(arm, seed) for arm, seed in keys)
+    for record in records:
+        _check_record(store, config, record)
     return Contents(
         config=config,
-        records=tuple(store.read_run(arm, seed) for arm, seed in keys),
+        records=records,
         examples=read_examples(store.directory / "examples.npz"),
     )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cwjax.config import ConfigError, ExperimentConfig
+from cwjax.methods.arms import weight_files
 from cwjax.results.store import SCHEMA_VERSION
 
 _PACKAGES = ("cwjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
@@ -37,6 +38,7 @@ def manifest(
         "arms": list(config.arms),
         "seeds": list(config.all_seeds),
         "null_control": config.null_control,
+        "custom_weights": weight_files(config.arms),
         "dataset": dict(dataset),
         "class_counts": dict(class_counts),
         "equal_arms": dict(equal_arms),
@@ -89,6 +91,7 @@ def continued(
         "arms": union(old["arms"], new["arms"]),
         "seeds": union(old["seeds"], new["seeds"]),
         "null_control": old["null_control"] or new["null_control"],
+        "custom_weights": {**old.get("custom_weights", {}), **new["custom_weights"]},
         "class_counts": {**old["class_counts"], **new["class_counts"]},
         "equal_arms": new["equal_arms"],
         "environment_changes": union(old["environment_changes"], changes),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cwjax.config import ConfigError, DataConfig, DesignConfig, ExperimentConfig, short_hash
+from cwjax.methods.arms import weight_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,7 @@ class SweepConfig(DesignConfig):
             "arms": list(self.arms),
             "seeds": list(self.all_seeds),
             "null_control": self.null_control,
+            "custom_weights": weight_files(self.arms),
         }
 
     def directory_name(self) -> str:

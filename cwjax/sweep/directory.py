@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cwjax.config import ConfigError
+from cwjax.methods.custom_weights import remember
 from cwjax.results.manifest import differences, union
 from cwjax.results.store import CELLS, SCHEMA_VERSION, Store
 from cwjax.sweep.config import SweepConfig
@@ -68,6 +69,7 @@ def known_sweep(config: SweepConfig, directory: Path) -> SweepConfig:
             f"the directory holds another sweep ({'; '.join(differing)}): give the same data sets, "
             "factors and settings, or another --out"
         )
+    remember(old["custom_weights"])
     return dataclasses.replace(
         config,
         arms=tuple(union(old["arms"], list(config.arms))),

@@ -92,6 +92,7 @@ def _merged_sweep(sources: Sequence[Store]) -> dict[str, Any]:
             "arms": union(first["arms"], other["arms"]),
             "seeds": union(first["seeds"], other["seeds"]),
             "null_control": first["null_control"] or other["null_control"],
+            "custom_weights": first["custom_weights"] | other["custom_weights"],
         }
     return first
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 from cwjax.config import ConfigError, RuntimeConfig
+from cwjax.methods.arms import weight_files
 from cwjax.plan import make_plan
 from cwjax.results.store import Store, open_store
 from cwjax.sweep import messages
@@ -110,7 +111,8 @@ def _run_with_others(
 
 def _job(config: SweepConfig, directory: Path, runtime: RuntimeConfig) -> Job:
     cells = config.cells()
-    return Job(cells, {name: cell_directory(directory, name) for name in cells}, runtime)
+    directories = {name: cell_directory(directory, name) for name in cells}
+    return Job(cells, directories, runtime, weight_files(config.arms))
 
 
 def _derived(store: Store) -> dict[str, Any]:

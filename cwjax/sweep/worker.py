@@ -26,6 +26,7 @@ from cwjax.events import (
     StepsFinished,
 )
 from cwjax.experiment import deal, train
+from cwjax.methods.custom_weights import remember
 from cwjax.plan import Run, make_plan
 from cwjax.results.store import Store, open_store
 from cwjax.sweep import messages
@@ -42,6 +43,7 @@ class Job:
     cells: dict[str, ExperimentConfig]
     directories: dict[str, Path]
     runtime: RuntimeConfig
+    weight_files: dict[str, dict[str, float]]  # that the cells' arms name
     share: tuple[int, int] = (0, 1)  # index and count of the shares that the runs are dealt to
     skip: frozenset[str] = frozenset()  # cells that are dealt like the others, but not trained
     hosts: Hosts | None = None  # several processes, one share each
@@ -67,6 +69,7 @@ def work(job: Job, connection: Connection) -> None:
 
 
 def _work(job: Job, connection: Connection) -> None:
+    remember(job.weight_files)
     share = job.share if job.hosts is None else join(job.hosts)
     connection.send(messages.Joined(*share))
     if connection.recv() != GO:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cwjax.config import TrainConfig
+from cwjax.config import ConfigError, TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.events import (
     EpochFinished,
@@ -60,6 +60,7 @@ class Engine:
     ) -> None:
         programs = make_programs(make_model, config, dataset.num_classes)
         self._width = lanes[0].width or 1
+        self._runs_per_device = lanes[0].runs_per_device
         self._trainers = [ChunkTrainer(lane, programs, dataset, config) for lane in lanes]
 
     @property
@@ -76,9 +77,10 @@ class Engine:
         the next one.
 
         Raises:
-            OutOfDeviceMemory: a chunk does not fit; finished runs have been yielded.
+            OutOfDeviceMemory: a chunk of several runs a device does not fit; finished runs have
+                been yielded.
         """
-        chunks = iter(chunk_runs(runs, self._width))
+        chunks, per_device = iter(chunk_runs(runs, self._width)), self._runs_per_device
         taking = threading.Lock()
         events: queue.SimpleQueue[TrainingEvent | BaseException | None] = queue.SimpleQueue()
         stop = threading.Event()
@@ -90,7 +92,7 @@ class Engine:
                         chunk = next(chunks, None)
                     if chunk is None:
                         break
-                    for event in _isolated(trainer.train(chunk, stop), chunk):
+                    for event in _isolated(trainer.train(chunk, stop), chunk, per_device):
                         events.put(event)
                 events.put(None)
             except BaseException as error:
@@ -113,15 +115,22 @@ class Engine:
                 stop.set()
 
 
-def _isolated(events: Iterator[TrainingEvent], chunk: list[Run]) -> Iterator[TrainingEvent]:
-    """The events of a chunk; its error becomes the last of them, but for a lack of memory."""
+def _isolated(
+    events: Iterator[TrainingEvent], chunk: list[Run], runs_per_device: int
+) -> Iterator[TrainingEvent]:
+    """The events of a chunk; its error becomes the last of them, unless fewer runs could fit."""
     yield RunsStarted(tuple(chunk))
     try:
         yield from events
     except Exception as error:
+        failure = error
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
-            raise OutOfDeviceMemory(str(error)) from error
-        yield RunsFailed(tuple(chunk), error)
+            if runs_per_device > 1:
+                raise OutOfDeviceMemory(str(error)) from error
+            failure = ConfigError(
+                "one run does not fit into device memory: give a smaller --batch-size"
+            )
+        yield RunsFailed(tuple(chunk), failure)
 
 
 def chunk_runs(runs: Sequence[Run], width: int) -> list[list[Run]]:

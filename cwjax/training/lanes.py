@@ -37,6 +37,11 @@ class Lane:
         self._per_run = NamedSharding(mesh, PartitionSpec("runs") if width else PartitionSpec())
         self._shared = NamedSharding(mesh, PartitionSpec())
 
+    @property
+    def runs_per_device(self) -> int:
+        """How many runs share the memory of a device."""
+        return (self.width or len(self.devices)) // len(self.devices)
+
     def compile(self, programs: Programs) -> Programs:
         """The programs jitted for this lane; training gives its state's memory back."""
         runs, shared = self._per_run.spec, self._shared.spec

@@ -12,17 +12,11 @@ import pytest
 
 from cwjax import experiment
 from cwjax.config import ExperimentConfig, RuntimeConfig
-from cwjax.results import derive
 from experiments import compare
 
 ONE_CORE = RuntimeConfig(max_parallel_runs=1)
 
 pytestmark = pytest.mark.usefixtures("no_report")
-
-
-@pytest.fixture
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(derive, "write_report", lambda *_: None)
 
 
 def run_files(directory: Path) -> dict[str, bytes]:

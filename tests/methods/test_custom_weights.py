@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cwjax.config import ConfigError
+from cwjax.methods import custom_weights
 from cwjax.methods.arm_row import rows_equal, uniform_row
-from cwjax.methods.arms import arm_row, parse_arm, parse_arms
+from cwjax.methods.arms import arm_row, parse_arm, parse_arms, weight_files
 from cwjax.methods.registry import ArmContext
 
 CONTEXT = ArmContext(
@@ -56,6 +57,26 @@ def test_contents_are_read_once_and_the_name_stands_for_them(tmp_path: Path) -> 
     (tmp_path / "w.json").unlink()
     assert parse_arm(str(arm)) == arm
     assert arm_row(arm, CONTEXT).class_weights[2] == 3
+
+
+def test_stored_contents_stand_for_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, '{"cat": 1, "dog": 0.1, "eel": 3}')
+    nested = f"focal:weights=custom({path.removeprefix('custom:file=')})"
+    arms = parse_arms([path, nested, "uniform"])
+    names = [str(arm) for arm in arms]
+    stored = json.loads(json.dumps(weight_files(names)))
+    (tmp_path / "w.json").unlink()
+    monkeypatch.setattr(custom_weights, "_FILES_READ", {})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        parse_arms(names)
+    custom_weights.remember(stored)
+    assert parse_arms(names) == arms
+    (name,) = stored
+    stored[name]["cat"] = 2.0
+    with pytest.raises(ConfigError, match=f"stored class weights {name} were changed"):
+        custom_weights.remember(stored)
 
 
 def test_custom_weights_can_be_nested_and_deferred(tmp_path: Path) -> None:

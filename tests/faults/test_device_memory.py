@@ -1,0 +1,72 @@
+"""Device memory that holds fewer runs than planned, down to none; devices that refuse, on CPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+from cwjax import experiment
+from cwjax.config import ConfigError, ExperimentConfig, RuntimeConfig
+from cwjax.events import RunStored, TrainingEvent
+from cwjax.plan import Run
+from cwjax.training import lanes, width
+from cwjax.training.engine import ChunkTrainer
+
+ONE_CORE = RuntimeConfig(max_parallel_runs=1)
+
+pytestmark = pytest.mark.usefixtures("no_report")
+
+Exceeded = Callable[[ChunkTrainer, list[Run]], bool]
+
+
+def limit_memory(monkeypatch: pytest.MonkeyPatch, is_exceeded: Exceeded) -> None:
+    """Lets devices refuse the chunks for which `is_exceeded`, as they do when memory is full."""
+    train = ChunkTrainer.train
+
+    def limited(trainer: ChunkTrainer, chunk: list[Run], *rest: object) -> Iterator[TrainingEvent]:
+        if is_exceeded(trainer, chunk):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        yield from train(trainer, chunk, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ChunkTrainer, "train", limited)
+
+
+def run_files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (directory / "runs").iterdir()}
+
+
+@pytest.mark.fault(57)
+def test_fewer_runs_side_by_side_from_then_on(
+    tiny_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = jax.devices()[:1]
+    monkeypatch.setattr(lanes, "default_lanes", lambda width: [lanes.Lane(devices, width)])
+    monkeypatch.setattr(width, "fitting_width", lambda *_: 2)
+    list(experiment.run(tiny_config, tmp_path / "unbroken"))
+    monkeypatch.setattr(width, "fitting_width", lambda *_: 4)
+    limit_memory(monkeypatch, lambda trainer, _: trainer._lane.width > 2)
+    with pytest.warns(UserWarning, match="device memory is exceeded: 2 runs side by side"):
+        list(experiment.run(tiny_config, tmp_path / "exceeded"))
+    assert json.loads((tmp_path / "exceeded" / "config.json").read_text())["width"] == 2
+    assert run_files(tmp_path / "exceeded") == run_files(tmp_path / "unbroken")
+
+
+@pytest.mark.fault(58)
+def test_one_run_alone_does_not_fit(
+    tiny_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        limit_memory(patch, lambda _, chunk: (chunk[0].arm, chunk[0].seed) == ("balanced", 1))
+        with pytest.raises(ConfigError, match=r"one run does not fit .*smaller --batch-size"):
+            list(experiment.run(tiny_config, tmp_path, ONE_CORE))
+    finished = run_files(tmp_path)
+    assert sorted(finished) == ["balanced-0.npz", "uniform-0.npz", "uniform-1.npz"]
+    events = list(experiment.run(tiny_config, tmp_path, ONE_CORE))
+    assert sum(isinstance(event, RunStored) for event in events) == 4
+    completed = run_files(tmp_path)
+    assert {name: completed[name] for name in finished} == finished
+    assert len(completed) == 4
