@@ -52,6 +52,9 @@ class Flags:
     """With --coordinator: how many processes there are."""
     process_id: int | None = None
     """With --coordinator: which of them this is, from 0."""
+    peer_timeout: int = 30
+    """With --distributed: seconds after which a process that is silent counts as lost, and the
+    others end."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -64,6 +67,8 @@ class Flags:
                 raise ConfigError("--coordinator is for --distributed: give both or neither")
         if self.distributed and self.shard is not None:
             raise ConfigError("--distributed and --shard exclude each other: give one of them")
+        if self.peer_timeout < 1:
+            raise ConfigError(f"--peer-timeout is {self.peer_timeout}: give at least 1 second")
         self.share()
 
     def share(self) -> tuple[int, int]:
@@ -80,7 +85,7 @@ class Flags:
         """Who else takes part."""
         if not self.distributed:
             return None
-        return Hosts(self.coordinator, self.num_processes, self.process_id)
+        return Hosts(self.coordinator, self.num_processes, self.process_id, self.peer_timeout)
 
     def directory(self) -> Path:
         """Where the results go."""

@@ -36,7 +36,7 @@ WRONG = {
     ),
     "flag": (["--factors", "10"], "--factors"),
     "factor": (["--imbalance-factor", "10", "0.2"], "--imbalance-factor is 0.2"),
-    "no example": (["--imbalance-factor", "10", "1000"], "give a smaller --imbalance-factor"),
+    "no example": (["--imbalance-factor", "10", "1000"], "give at most 360"),
     "no data": (["--dataset", "mnist5k", "npz:/nowhere.npz"], "nowhere.npz"),
     "no spec": (["--spec", "/nowhere.toml"], "--spec /nowhere.toml: No such file"),
 }

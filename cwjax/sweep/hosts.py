@@ -10,9 +10,6 @@ from dataclasses import dataclass
 
 from cwjax.config import ConfigError
 
-HEARTBEAT_SECONDS = 20
-"""A process that is silent for so long is lost."""
-
 JOIN_SECONDS = 300
 """For all processes to have started."""
 
@@ -27,6 +24,7 @@ class Hosts:
     coordinator: str | None = None  # HOST:PORT of the first process
     num_processes: int | None = None
     process_id: int | None = None
+    timeout: int = 30  # seconds after which a silent process is lost
 
 
 def join(hosts: Hosts) -> tuple[int, int]:
@@ -45,7 +43,7 @@ def join(hosts: Hosts) -> tuple[int, int]:
             num_processes=hosts.num_processes,
             process_id=hosts.process_id,
             initialization_timeout=JOIN_SECONDS,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            heartbeat_timeout_seconds=hosts.timeout,
         )
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
