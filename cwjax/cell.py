@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cwjax.config import ExperimentConfig
@@ -16,13 +17,12 @@ from cwjax.methods.custom_weights import remember
 from cwjax.methods.posthoc import RunOutputs, apply_post_hoc
 from cwjax.methods.registry import Arm
 from cwjax.plan import POST_HOC_PARENT, Plan, Run, arm_names, make_plan
+from cwjax.results.checkpoints import Checkpoints
 from cwjax.results.contents import refuse_foreign_runs
 from cwjax.results.examples import pick_examples, to_bytes
 from cwjax.results.manifest import continued, manifest
-from cwjax.results.record import RunRecord, epoch_scores, trained_record, with_test_logits
+from cwjax.results.record import History, RunRecord, epoch_scores, trained_record, with_test_logits
 from cwjax.results.store import Store
-
-History = list[dict[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,11 @@ class Cell:
 
     plan: Plan
     store: Store
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        """Of the runs that this process trains."""
+        return Checkpoints(self.store)
 
     @property
     def keys(self) -> list[tuple[str, int]]:

@@ -47,6 +47,22 @@ class EpochFinished:
 
 
 @dataclass(frozen=True, eq=False)
+class ChunkState:
+    """Where runs that train side by side stand between two steps: enough to go on from there."""
+
+    runs: tuple[Run, ...]
+    epoch: int  # counted from 0
+    step: int  # of this epoch, the next one
+    arrays: dict[str, np.ndarray]  # each [width, ...]; places beyond the runs are padding
+
+    def num_examples(self, batch_size: int) -> int:
+        """Trained so far, counted over all runs side by side, in steps of `batch_size`."""
+        epoch_size = len(self.runs[0].train_indices)
+        of_epoch = min(self.step * batch_size, epoch_size)
+        return len(self.runs) * (self.epoch * epoch_size + of_epoch)
+
+
+@dataclass(frozen=True, eq=False)
 class RunFinished:
     """One run finished its last epoch."""
 
@@ -80,5 +96,7 @@ class Finished:
     comparison: dict[str, Any]  # the content of comparison.json
 
 
-TrainingEvent: TypeAlias = RunsStarted | StepsFinished | EpochFinished | RunFinished | RunsFailed
+TrainingEvent: TypeAlias = (
+    RunsStarted | StepsFinished | EpochFinished | ChunkState | RunFinished | RunsFailed
+)
 Event: TypeAlias = Planned | TrainingEvent | RunStored | Finished

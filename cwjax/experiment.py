@@ -5,37 +5,25 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from cwjax.cell import Cell, enter, history_row, store_finished, store_untrained
+from cwjax.cell import Cell, enter, store_untrained
 from cwjax.config import ExperimentConfig, RuntimeConfig
-from cwjax.events import (
-    EpochFinished,
-    Event,
-    Finished,
-    Planned,
-    RunFinished,
-    RunsFailed,
-    RunStored,
-    TrainingEvent,
-)
+from cwjax.events import Event, Finished, Planned, RunsFailed, RunStored
+from cwjax.group import train_group
 from cwjax.plan import Plan, Run, make_plan
+from cwjax.results.checkpoints import Saved
 from cwjax.results.derive import derive
 from cwjax.results.store import open_store
-
-if TYPE_CHECKING:
-    from cwjax.training.engine import Engine
-    from cwjax.training.train import ModelFactory
 
 Work = dict[Cell, list[Run]]
 
 
 def run(
     config: ExperimentConfig, directory: Path, runtime: RuntimeConfig | None = None
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Trains what is missing in `directory` and derives its tables; yields what happens.
 
     Args:
@@ -50,7 +38,7 @@ def run(
     yield from run_plan(make_plan(config), directory, runtime or RuntimeConfig())
 
 
-def run_plan(plan: Plan, directory: Path, runtime: RuntimeConfig) -> Iterator[Event]:
+def run_plan(plan: Plan, directory: Path, runtime: RuntimeConfig) -> Generator[Event, None, None]:
     """As `run`, for a plan that has been made already."""
     from cwjax.training import devices
 
@@ -58,10 +46,11 @@ def run_plan(plan: Plan, directory: Path, runtime: RuntimeConfig) -> Iterator[Ev
     with open_store(directory) as store:
         allowed = runtime.allow_environment_change
         cell = enter(plan, store, device, allow_environment_change=allowed)
-        for event in train(deal([cell]), runtime):
-            yield event
-            if isinstance(event, RunsFailed):
-                raise event.error
+        with closing(train(deal([cell]), runtime)) as events:
+            for event in events:
+                yield event
+                if isinstance(event, RunsFailed):
+                    raise event.error
         comparison = derive(store)
         store.log("finished", runs=len(cell.keys))
         yield Finished(comparison)
@@ -85,24 +74,31 @@ def train(work: Work, runtime: RuntimeConfig) -> Generator[Event, None, None]:
     """Trains what is missing; yields what happens, first the plan of the work.
 
     Cells of one data set train together, in the same compiled programs. A run that fails is
-    yielded as `RunsFailed`, and the others go on.
+    yielded as `RunsFailed`, and the others go on. Closing the iterator saves what is being trained.
 
     Args:
         work: cells, all of one `TrainConfig`, and the runs of each to see finished.
         runtime: how to use the machine.
+
+    Raises:
+        ConfigError: a checkpoint cannot be continued; nothing has been trained.
+        OSError: a result or a checkpoint cannot be written.
     """
     for cell, runs in work.items():
         _complete_untrained(cell, runs)
     missing = {cell: cell.missing(runs) for cell, runs in work.items()}
-    yield _planned(missing)
+    begun = {cell: cell.checkpoints.load(runs) for cell, runs in work.items()}
+    yield _planned(missing, begun)
     for cell in work:
         for arm, seed in cell.keys:
             if cell.store.has_run(arm, seed):
                 yield RunStored(cell.store.read_run(arm, seed), cell.plan.cell)
     for group in _trained_together(cell for cell in work if missing[cell]):
         for cell in group:
-            cell.store.log("training", runs=len(missing[cell]))
-        yield from _train_group(group, [run for cell in group for run in missing[cell]], runtime)
+            continued = sum(len(saved.state.runs) for saved in begun[cell])
+            cell.store.log("training", runs=len(missing[cell]), continued=continued)
+        runs = [run for cell in group for run in missing[cell]]
+        yield from train_group(group, runs, [s for cell in group for s in begun[cell]], runtime)
 
 
 def _complete_untrained(cell: Cell, runs: list[Run]) -> None:
@@ -113,14 +109,21 @@ def _complete_untrained(cell: Cell, runs: list[Run]) -> None:
                 pass
 
 
-def _planned(missing: Work) -> Planned:
+def _planned(missing: Work, begun: Mapping[Cell, Sequence[Saved]]) -> Planned:
     runs = [run for runs in missing.values() for run in runs]
+    states = [
+        (saved.state, cell.plan.config.train.batch_size)
+        for cell, checkpoints in begun.items()
+        for saved in checkpoints
+    ]
+    epochs_done = sum(state.epoch * len(state.runs) for state, _ in states)
+    examples_done = sum(state.num_examples(batch_size) for state, batch_size in states)
     return Planned(
         plans=tuple(cell.plan for cell in missing),
         num_runs=len(runs),
         num_finished=sum(cell.store.has_run(*key) for cell in missing for key in cell.keys),
-        num_epochs=sum(run.num_epochs for run in runs),
-        num_examples=sum(run.num_epochs * len(run.train_indices) for run in runs),
+        num_epochs=sum(run.num_epochs for run in runs) - epochs_done,
+        num_examples=sum(run.num_epochs * len(run.train_indices) for run in runs) - examples_done,
     )
 
 
@@ -131,79 +134,3 @@ def _trained_together(cells: Iterable[Cell]) -> list[list[Cell]]:
         width = (cell.store.read_config() or {})["width"]
         groups.setdefault((cell.plan.dataset.fingerprint, width), []).append(cell)
     return list(groups.values())
-
-
-def _train_group(cells: Sequence[Cell], runs: list[Run], runtime: RuntimeConfig) -> Iterator[Event]:
-    by_name = {cell.plan.cell: cell for cell in cells}
-    histories: dict[Run, list[dict[str, float]]] = {}
-    for event in _training_events(cells, runs, runtime):
-        yield event
-        match event:
-            case EpochFinished(run=run):
-                if event.epoch == 0:
-                    histories[run] = []
-                histories[run].append(history_row(by_name[run.cell], event))
-            case RunFinished(run=run):
-                for record in store_finished(by_name[run.cell], event, histories.pop(run)):
-                    yield RunStored(record, run.cell)
-
-
-def _training_events(
-    cells: Sequence[Cell], runs: list[Run], runtime: RuntimeConfig
-) -> Iterator[TrainingEvent]:
-    """Trains `runs`, in narrower chunks where device memory turns out too small."""
-    from cwjax.training.engine import OutOfDeviceMemory
-
-    plan = cells[0].plan
-    # Kept once chosen: another width would change results in the last bits.
-    width = (cells[0].store.read_config() or {})["width"] or choose_width(plan, runtime)
-    finished: set[Run] = set()
-    while True:
-        for cell in cells:
-            _record_width(cell, width)
-        try:
-            engine = make_engine(plan, width, runtime)
-            for event in engine.train([run for run in runs if run not in finished]):
-                if isinstance(event, RunFinished):
-                    finished.add(event.run)
-                yield event
-            return
-        except OutOfDeviceMemory:
-            assert width is not None  # a run alone fails by itself
-            width //= 2
-            warnings.warn(
-                f"device memory is exceeded: {width} runs side by side from now on; those that "
-                "were under way start again",
-                stacklevel=2,
-            )
-            for cell in cells:
-                cell.store.log("out_of_memory", new_width=width)
-
-
-def choose_width(plan: Plan, runtime: RuntimeConfig) -> int | None:
-    """How many runs to train side by side in one program; None on CPU, where each has its own."""
-    from cwjax.training import width
-
-    fitting = width.fitting_width(plan.runs, plan.dataset, model_factory(plan), plan.config.train)
-    return fitting and min(fitting, runtime.max_parallel_runs or fitting)
-
-
-def make_engine(plan: Plan, width: int | None, runtime: RuntimeConfig) -> Engine:
-    """The engine for the plan's data set and settings, on this process's devices."""
-    from cwjax.training import engine, lanes
-
-    used = lanes.default_lanes(width)[: runtime.max_parallel_runs]
-    return engine.Engine(plan.dataset, model_factory(plan), plan.config.train, used)
-
-
-def model_factory(plan: Plan) -> ModelFactory:
-    """Builds the CNN for the plan's images and classes."""
-    from cwjax.training.cnn import CNN
-
-    return lambda rngs: CNN(plan.dataset.image_shape, plan.dataset.num_classes, rngs=rngs)
-
-
-def _record_width(cell: Cell, width: int | None) -> None:
-    content = cell.store.read_config() or {}
-    if content["width"] != width:
-        cell.store.write_json("config.json", content | {"width": width})

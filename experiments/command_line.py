@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
+import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import tyro
@@ -15,6 +17,17 @@ import tyro
 from cwjax.config import ConfigError
 
 Flags = TypeVar("Flags")
+Event = TypeVar("Event")
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """A signal asks the script to end; no error, so nothing but `run_main` catches it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def parse(
@@ -63,14 +76,56 @@ def run_main(main: Callable[[], Any]) -> NoReturn:
     """Runs a script; what the user can mend is one line, never a traceback."""
     warnings.showwarning = _show_warning
     try:
-        raise SystemExit(main())
+        with _handled(_interrupt):
+            raise SystemExit(main())
     except ConfigError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        print("interrupted: the same command continues where it stopped", file=sys.stderr)
-        raise SystemExit(130) from None
+    except Interrupted as interrupted:
+        print("interrupted: saved; the same command continues where it stopped", file=sys.stderr)
+        raise SystemExit(128 + interrupted.number) from None
     except OSError as error:  # a full disk, a directory that became read-only
         fail(f"{error.filename or 'the results'}: {error.strerror or error}")
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def _interrupt(number: int, _: object) -> NoReturn:
+    raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def saved_on_signals(events: Generator[Event, None, None]) -> Iterator[Iterator[Event]]:
+    """The same events, up to the next one after a signal; closed, and so saved, on the way out.
+
+    SIGINT or SIGTERM ends them with `Interrupted` at an event, where all is in order. A further
+    SIGINT ends the process at once; files are whole then too, since each is written atomically.
+
+    Args:
+        events: of an experiment; closing them saves what is being trained.
+    """
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if received and number == signal.SIGINT:
+            os._exit(128 + number)
+        received.append(number)
+
+    def until_signal() -> Iterator[Event]:
+        for event in events:
+            if received:
+                raise Interrupted(received[0])
+            yield event
+
+    with _handled(note), contextlib.closing(events):
+        yield until_signal()
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

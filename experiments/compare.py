@@ -55,14 +55,14 @@ def main() -> int:
     directory = flags.out or Path("results") / flags.experiment.directory_name()
     check_directory(directory)
     plan = make_plan(flags.experiment)
-    events = run_plan(plan, directory, flags.runtime)
-    if flags.tensorboard:
-        events = tensorboard.written(events, directory)
-    planned = next(events)  # the directory's own arms and seeds included
-    assert isinstance(planned, Planned)
-    if not flags.quiet:
-        display.print_plan(planned.plans[0], directory)
-    comparison = display.follow(chain([planned], events), planned.plans[0], flags.quiet)
+    with command_line.saved_on_signals(run_plan(plan, directory, flags.runtime)) as events:
+        if flags.tensorboard:
+            events = tensorboard.written(events, directory)
+        planned = next(events)  # the directory's own arms and seeds included
+        assert isinstance(planned, Planned)
+        if not flags.quiet:
+            display.print_plan(planned.plans[0], directory)
+        comparison = display.follow(chain([planned], events), planned.plans[0], flags.quiet)
     if not flags.quiet:
         display.print_comparison(comparison)
         print(f"files: {directory}")

@@ -52,7 +52,7 @@ def measured_rate(plan: Plan, runtime: RuntimeConfig) -> float:
     from cwjax.training import devices
 
     devices.configure(runtime, plan.config.train.precision)
-    from cwjax.experiment import choose_width, make_engine
+    from cwjax.group import choose_width, make_engine
 
     engine = make_engine(plan, choose_width(plan, runtime), runtime)
     with closing(_steps(engine.train(plan.trained_runs))) as steps:

@@ -43,7 +43,7 @@ def tiny_dataset() -> Dataset:
     return Dataset("tiny", train_images, train_labels, test_images, test_labels, ("a", "b", "c"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_npz(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The tiny data set as an `npz:` spec for the command line."""
     path = tmp_path_factory.mktemp("data") / "tiny.npz"

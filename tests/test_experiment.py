@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from cwjax import experiment
 from cwjax.config import AnalysisConfig, ConfigError, ExperimentConfig, RuntimeConfig
 from cwjax.data.dataset import Dataset
-from cwjax.events import Finished, Planned, RunFinished, RunStored
+from cwjax.events import EpochFinished, Finished, Planned, RunFinished, RunStored, StepsFinished
 from cwjax.methods import custom_weights
 from cwjax.plan import NULL_CONTROL, make_plan
 
@@ -59,6 +60,7 @@ def test_every_file_is_there_and_they_agree(tiny_config: ExperimentConfig, tmp_p
     assert config["settings"]["data"]["dataset"] == "npz:tiny.npz"  # no path
 
 
+@pytest.mark.fault(23, 70)
 def test_the_same_command_gives_the_same_bytes_and_continues(
     tiny_config: ExperimentConfig, tmp_path: Path
 ) -> None:
@@ -77,6 +79,7 @@ def test_the_same_command_gives_the_same_bytes_and_continues(
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "b" / "runs").iterdir()}
 
 
+@pytest.mark.fault(24)
 @pytest.mark.usefixtures("no_report")
 def test_more_seeds_and_arms_leave_the_first_runs_alone(
     tiny_config: ExperimentConfig, tmp_path: Path
@@ -95,6 +98,7 @@ def test_more_seeds_and_arms_leave_the_first_runs_alone(
     assert grown == files(tmp_path / "at_once")
 
 
+@pytest.mark.fault(20)
 @pytest.mark.usefixtures("no_report")
 def test_a_weight_file_is_not_needed_again(
     tiny_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -234,6 +238,42 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(
         with pytest.raises(ConfigError, match=message):
             run_all(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.fault(21)
+@pytest.mark.usefixtures("no_report")
+def test_the_width_once_chosen_is_kept_and_a_wide_chunk_continues(
+    tiny_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an accelerator: runs side by side in one program, then a device with more memory."""
+    from cwjax.training import chunk, lanes, width
+
+    devices = jax.devices()[:2]
+    widths = []
+
+    def two_devices(width: int) -> list[lanes.Lane]:
+        widths.append(width)
+        return [lanes.Lane(devices, width)]
+
+    monkeypatch.setattr(lanes, "default_lanes", two_devices)
+    monkeypatch.setattr(width, "fitting_width", lambda *_: 4)
+    list(experiment.run(tiny_config, tmp_path / "unbroken"))
+    with monkeypatch.context() as short:
+        short.setattr(chunk, "BLOCK_STEPS", 4)  # of 6 an epoch
+        stopped = experiment.run(tiny_config, tmp_path / "stopped")
+        next(event for event in stopped if isinstance(event, EpochFinished))
+        stopped.close()
+    (checkpoint,) = (tmp_path / "stopped").glob("checkpoints/*/*")
+    assert checkpoint.parent.name.startswith("uniform-0+3-more-")
+    monkeypatch.setattr(width, "fitting_width", lambda *_: 8)
+    events = list(experiment.run(tiny_config, tmp_path / "stopped"))
+    planned = next(event for event in events if isinstance(event, Planned))
+    assert (planned.num_epochs, planned.num_runs) == (4 * 1, 4)
+    assert sum(e.num_examples for e in events if isinstance(e, StepsFinished)) == (
+        planned.num_examples
+    )
+    assert widths == [4, 4, 4]
+    assert files(tmp_path / "stopped") == files(tmp_path / "unbroken")
 
 
 def test_analysis_settings() -> None:

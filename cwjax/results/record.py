@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,10 @@ HISTORY_METRICS = {
     "val_balanced_accuracy": "balanced_accuracy",
 }
 """Columns of the history besides `train_loss`, and the metric that each is on validation."""
+
+
+History = list[dict[str, float]]
+"""Of one run: the row of `epoch_scores` of every finished epoch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +70,7 @@ def trained_record(
     *,
     arm: str,
     seed: int,
-    history: Sequence[dict[str, float]],
+    history: History,
     test_logits: np.ndarray,
     test_labels: np.ndarray,
     validation_logits: np.ndarray,

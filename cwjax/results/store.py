@@ -249,8 +249,9 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
+        error.filename = str(path)  # a failed write names none, a failed rename the temporary one
         raise
     # The rename itself is durable only when the directory is on disk too.
     descriptor = os.open(path.parent, os.O_RDONLY)

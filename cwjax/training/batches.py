@@ -16,7 +16,12 @@ from cwjax.training.train import Batches, Block
 
 
 def epoch_blocks(
-    runs: Sequence[Run], train_labels: np.ndarray, epoch: int, batch_size: int, max_steps: int
+    runs: Sequence[Run],
+    train_labels: np.ndarray,
+    epoch: int,
+    batch_size: int,
+    max_steps: int,
+    first_step: int = 0,
 ) -> Iterator[Block]:
     """The steps of one epoch of runs trained side by side, at most `max_steps` a block.
 
@@ -26,13 +31,14 @@ def epoch_blocks(
         epoch: counted from 0.
         batch_size: examples a step.
         max_steps: first dimension of every block; a shorter block is padded.
+        first_step: the steps before it have been done already.
 
     Yields:
         Blocks whose arrays have a leading run axis `[len(runs), max_steps, ...]`.
     """
     epochs = [_epoch_steps(run, train_labels[run.train_indices], epoch, batch_size) for run in runs]
     num_steps = len(epochs[0].indices)
-    for start in range(0, num_steps, max_steps):
+    for start in range(first_step, num_steps, max_steps):
         stop = min(start + max_steps, num_steps)
         padding = max_steps - (stop - start)
         batches = [

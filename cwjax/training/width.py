@@ -11,7 +11,7 @@ from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.plan import Run
 from cwjax.training.batches import epoch_blocks
-from cwjax.training.engine import BLOCK_STEPS, examples_of
+from cwjax.training.chunk import BLOCK_STEPS, examples_of
 from cwjax.training.lanes import Lane
 from cwjax.training.train import ModelFactory, make_programs
 

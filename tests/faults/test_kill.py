@@ -2,45 +2,70 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from comparisons import Compare, files, log
 
-ROOT = Path(__file__).parents[2]
-
-
-def start(dataset: str, out: Path) -> subprocess.Popen[bytes]:
-    flags = ["--dataset", dataset, "--imbalance-factor", "4", "--num-seeds", "3"]
-    flags += ["--num-epochs", "40", "--batch-size", "16", "--quiet", "--out", str(out)]
-    return subprocess.Popen([sys.executable, "-m", "experiments.compare", *flags], cwd=ROOT)
+DEADLINE_SECONDS = 120
 
 
-def files(directory: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file() and path.name != "log.jsonl"
-    }
+def kill_once(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+    """Kills the process as soon as it has come that far; it must not end before."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not reached():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
+@pytest.mark.fault(4, 13)
 def test_killed_after_any_run_and_run_again_gives_the_same_bytes(
-    tiny_npz: str, tmp_path: Path
+    compare: Compare, unbroken: Path, tmp_path: Path
 ) -> None:
-    assert start(tiny_npz, tmp_path / "unbroken").wait(timeout=300) == 0
-    for num_finished in (1, 2, 4):
-        process = start(tiny_npz, tmp_path / "killed")
-        runs = tmp_path / "killed" / "runs"
-        deadline = time.monotonic() + 300
-        while len(list(runs.glob("*.npz"))) < num_finished and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "comparison.json").exists()
-    assert start(tiny_npz, tmp_path / "killed").wait(timeout=300) == 0
-    assert files(tmp_path / "killed") == files(tmp_path / "unbroken")
+    """The lock and the holder's name that a dead process leaves stop nobody."""
+    runs = tmp_path / "runs"
+    for num_finished in (1, 2):
+        kill_once(
+            compare.start(tmp_path), lambda n=num_finished: len(list(runs.glob("*.npz"))) >= n
+        )
+        assert (tmp_path / ".holder").exists()
+    assert not (tmp_path / "comparison.json").exists()
+    assert compare(tmp_path) == (0, "")
+    assert files(tmp_path) == files(unbroken)
+
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize(
+    "num_kills",
+    [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.exhaustive)],
+)
+def test_killed_at_random_moments_of_training_and_run_again_gives_the_same_bytes(
+    compare: Compare, unbroken: Path, tmp_path: Path, num_kills: int
+) -> None:
+    """Every epoch is followed by a checkpoint, so that a third of the moments are in a write."""
+    moments = random.Random(num_kills)
+    num_killed = 0
+    for place in range(num_kills):
+        out = tmp_path / f"{place // 4}"  # four kills in one directory, then another
+        num_starts = len(log(out))
+        process = compare.start(out, checkpoint_seconds=0)
+        while len(log(out)) == num_starts and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 5))
+        process.kill()
+        process.communicate()
+        num_killed += process.returncode == -signal.SIGKILL
+    assert num_killed > num_kills / 2
+    for out in tmp_path.iterdir():
+        assert compare(out) == (0, "")
+        assert files(out) == files(unbroken)

@@ -18,7 +18,7 @@ from cwjax.events import EpochFinished, RunFinished, RunsFailed, StepsFinished
 from cwjax.methods.arm_row import NEVER, replace, uniform_row
 from cwjax.plan import Run
 from cwjax.randomness import Purpose
-from cwjax.training import engine
+from cwjax.training import chunk, engine
 from cwjax.training.batches import epoch_blocks
 from cwjax.training.cnn import CNN
 from cwjax.training.engine import Engine, chunk_runs
@@ -169,7 +169,7 @@ def test_a_run_that_fails_leaves_the_others_alone(
             raise RuntimeError("no batches today")
         return epoch_blocks(runs, *args)
 
-    monkeypatch.setattr(engine, "epoch_blocks", broken)
+    monkeypatch.setattr(chunk, "epoch_blocks", broken)
     trainer = Engine(tiny_dataset, make_model, CONFIG, cpu_lanes(1))
     events = list(trainer.train([make_run(seed) for seed in range(3)]))
     (failed,) = (event for event in events if isinstance(event, RunsFailed))

@@ -1,0 +1,179 @@
+"""One chunk of runs on one lane: from the first step, or from a kept state, to the last event."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from cwjax.config import TrainConfig
+from cwjax.data.dataset import Dataset
+from cwjax.events import ChunkState, EpochFinished, RunFinished, StepsFinished, TrainingEvent
+from cwjax.plan import Run
+from cwjax.training.batches import epoch_blocks
+from cwjax.training.lanes import Lane
+from cwjax.training.train import Block, Examples, Programs, RunState
+
+BLOCK_STEPS = 128
+"""Most steps of one dispatch: some seconds of CPU work, so progress shows and a stop is heard."""
+
+CHECKPOINT_SECONDS = 60
+"""Between two states of a chunk that are given out to be kept; most chunks are done before."""
+
+EVALUATION_BATCH = 64
+"""Examples of one evaluation call; the last call of a split is padded."""
+
+
+@dataclass(eq=False)
+class _Chunk:
+    """Runs that train in lockstep, and how far they are."""
+
+    runs: list[Run]
+    padded: list[Run]  # to the lane's width
+    rows: Any  # on the lane
+    state: RunState
+    epoch: int
+    step: int  # of the epoch, the next one
+    keep_at: float = field(default_factory=lambda: time.monotonic() + CHECKPOINT_SECONDS)
+
+
+class ChunkTrainer:
+    """A lane with its compiled programs and its copy of the data set."""
+
+    def __init__(
+        self, lane: Lane, programs: Programs, dataset: Dataset, config: TrainConfig
+    ) -> None:
+        self._lane = lane
+        self._programs = lane.compile(programs)
+        self._dataset = dataset
+        self._config = config
+        self._examples = lane.put_shared(examples_of(dataset))
+
+    def train(
+        self, runs: list[Run], stop: threading.Event, begun: ChunkState | None = None
+    ) -> Iterator[TrainingEvent]:
+        """All epochs of one chunk, or what `begun` leaves of them.
+
+        Ends early, with a `ChunkState` instead of the last events, once `stop` is set.
+        """
+        chunk = self._begin(runs, begun)
+        while chunk.epoch < runs[0].num_epochs:
+            ended = yield from self._train_epoch(chunk, stop)
+            if not ended:
+                return
+            losses = self._lane.get_runs(chunk.state.loss_sum) / len(runs[0].train_indices)
+            chunk.state = chunk.state._replace(loss_sum=chunk.state.loss_sum * 0)
+            validation_indices = np.stack([run.validation_indices for run in chunk.padded])
+            logits = self._evaluate(chunk, validation_indices)
+            for place, run in enumerate(runs):
+                yield EpochFinished(run, chunk.epoch, float(losses[place]), logits[place])
+            chunk.epoch, chunk.step = chunk.epoch + 1, 0
+        yield from self._finish(chunk, logits)
+
+    def state_shapes(self, run: Run) -> dict[str, jax.ShapeDtypeStruct]:
+        """The arrays of a `ChunkState` of runs like `run`, without computing them."""
+        state = jax.eval_shape(self._programs.initial_state, *self._keys_and_rows([run]))
+        if self._lane.width is None:  # get_runs adds a run axis
+            state = jax.eval_shape(lambda s: jax.tree.map(lambda leaf: leaf[None], s), state)
+        return _by_name(state)
+
+    def _begin(self, runs: list[Run], begun: ChunkState | None) -> _Chunk:
+        keys, rows = self._keys_and_rows(runs)
+        padded = self._padded(runs)
+        if begun is None:
+            state = self._programs.initial_state(keys, rows)
+            return _Chunk(runs, padded, rows, state, epoch=0, step=0)
+        shapes = jax.eval_shape(self._programs.initial_state, keys, rows)
+        arrays = [begun.arrays[name] for name in _by_name(shapes)]
+        state = self._lane.put_runs(jax.tree.unflatten(jax.tree.structure(shapes), arrays))
+        return _Chunk(runs, padded, rows, state, begun.epoch, begun.step)
+
+    def _padded(self, runs: list[Run]) -> list[Run]:
+        # A last, smaller chunk is filled up, so that it runs the same program; a place in the chunk
+        # does not change a run's bits.
+        return runs + [runs[0]] * ((self._lane.width or 1) - len(runs))
+
+    def _keys_and_rows(self, runs: list[Run]) -> tuple[Any, Any]:
+        padded = self._padded(runs)
+        rows = jax.tree.map(lambda *leaves: np.stack(leaves), *[run.row for run in padded])
+        keys = np.array([divmod(run.key_seed, 2**32) for run in padded], np.uint32)
+        return self._lane.put_runs(keys), self._lane.put_runs(rows)
+
+    def _train_epoch(
+        self, chunk: _Chunk, stop: threading.Event
+    ) -> Generator[TrainingEvent, None, bool]:
+        """The steps that are left of an epoch; returns whether it came to its end."""
+        if chunk.epoch == chunk.runs[0].first_stage_epochs and chunk.step == 0:
+            chunk.state = self._programs.start_second_stage(chunk.state, chunk.rows)
+        blocks = epoch_blocks(
+            chunk.padded,
+            self._dataset.train_labels,
+            chunk.epoch,
+            self._config.batch_size,
+            BLOCK_STEPS,
+            chunk.step,
+        )
+        for block in blocks:
+            chunk.state = self._train_block(chunk, block)
+            chunk.step += int(block.num_steps)
+            yield StepsFinished(int(block.batches.valid[: len(chunk.runs)].sum()))
+            stopping = stop.is_set()
+            if stopping or time.monotonic() >= chunk.keep_at:
+                chunk.keep_at = time.monotonic() + CHECKPOINT_SECONDS
+                arrays = _by_name(self._lane.get_runs(chunk.state))
+                yield ChunkState(tuple(chunk.runs), chunk.epoch, chunk.step, arrays)
+            if stopping:
+                return False
+        return True
+
+    def _train_block(self, chunk: _Chunk, block: Block) -> RunState:
+        block = block._replace(batches=self._lane.put_runs(block.batches))
+        state = self._programs.train_block(chunk.state, chunk.rows, self._examples, block)
+        return jax.block_until_ready(state)
+
+    def _evaluate(self, chunk: _Chunk, indices: np.ndarray) -> np.ndarray:
+        """Logits `[num_runs, num_examples, num_classes]` of `indices [num_runs, num_examples]`."""
+        num_examples = indices.shape[1]
+        padded = np.pad(indices, ((0, 0), (0, -num_examples % EVALUATION_BATCH)))
+        parts = [
+            self._programs.evaluate(
+                chunk.state,
+                chunk.rows,
+                self._examples,
+                self._lane.put_runs(padded[:, start : start + EVALUATION_BATCH]),
+            )
+            for start in range(0, num_examples, EVALUATION_BATCH)
+        ]
+        logits = np.concatenate([self._lane.get_runs(part) for part in parts], axis=1)
+        return logits[:, :num_examples]
+
+    def _finish(self, chunk: _Chunk, validation_logits: np.ndarray) -> Iterator[RunFinished]:
+        num_train = len(self._dataset.train_labels)
+        test_indices = num_train + np.arange(len(self._dataset.test_labels), dtype=np.int32)
+        test_logits = self._evaluate(chunk, np.tile(test_indices, (len(chunk.padded), 1)))
+        head = chunk.state.params["head"]
+        kernels = self._lane.get_runs(head["kernel"][...])
+        biases = self._lane.get_runs(head["bias"][...])
+        for place, run in enumerate(chunk.runs):
+            yield RunFinished(
+                run, test_logits[place], validation_logits[place], kernels[place], biases[place]
+            )
+
+
+def _by_name(state: Any) -> dict[str, Any]:
+    """The leaves of a state by their place in it, e.g. `params/head/kernel/value`."""
+    leaves, _ = jax.tree.flatten_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def examples_of(dataset: Dataset) -> Examples:
+    """The arrays that every run reads: the training file, then the test file."""
+    return Examples(
+        np.concatenate([dataset.train_images, dataset.test_images]),
+        np.concatenate([dataset.train_labels, dataset.test_labels]),
+    )
