@@ -257,6 +257,7 @@ def plain_flax_losses(dataset: Dataset, run: Run, num_steps: int) -> tuple[list[
     return losses, params
 
 
+@pytest.mark.fault(45)
 def test_uniform_is_plain_flax_and_optax_bit_for_bit(tiny_dataset: Dataset) -> None:
     plain = dataclasses.replace(
         make_run(0), train_indices=np.tile(np.arange(160, dtype=np.int32), 5)
