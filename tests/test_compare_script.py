@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,32 +14,62 @@ ROOT = Path(__file__).parent.parent
 
 def compare(*flags: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "experiments.compare", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}  # a GPU, if there is one, is not for these
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout
+    )
 
 
-WRONG = {
-    "unknown data set": (["--dataset", "cifar"], "--dataset is 'cifar'"),
-    "unknown arm": (["--arms", "uniform", "balancd"], "did you mean 'balanced'"),
-    "unknown setting": (["--arms", "focal:beta=1"], "no setting 'beta'"),
-    "unknown flag": (["--epochs", "3"], "--epochs"),
-    "unknown profile": (["--imbalance", "longtailed"], "longtailed"),
-    "factor": (["--imbalance-factor", "0.5"], "--imbalance-factor is 0.5"),
-    "epochs": (["--num-epochs", "0"], "--num-epochs is 0"),
-    "not a number": (["--num-epochs", "ten"], "--num-epochs"),
-    "batch": (["--batch-size", "100000"], "--batch-size is 100000"),
-    "learning rate": (["--learning-rate", "nan"], "--learning-rate is nan"),
-    "repeated seeds": (["--seeds", "1", "2", "1"], "--seeds repeats [1]"),
-    "negative seed": (["--seeds", "-1"], "--seeds has -1"),
-    "protocol": (["--protocol", "notebook"], "give --imbalance none"),
-    "missing file": (["--dataset", "npz:/nowhere.npz"], "nowhere.npz"),
-    "no accelerator": (["--platform", "gpu"], "--platform gpu"),
-    "precision": (["--precision", "bf16"], "--precision bf16 is for accelerators"),
-}
+WRONG = [
+    pytest.param(["--dataset", "cifar"], "--dataset is 'cifar'", id="unknown data set"),
+    pytest.param(["--arms", "uniform", "balancd"], "did you mean 'balanced'", id="unknown arm"),
+    pytest.param(["--arms", "focal:beta=1"], "no setting 'beta'", id="unknown setting"),
+    pytest.param(["--epochs", "3"], "--epochs", id="unknown flag"),
+    pytest.param(["--imbalance", "longtailed"], "longtailed", id="unknown profile"),
+    pytest.param(
+        ["--imbalance-factor", "0.5"],
+        "--imbalance-factor is 0.5",
+        id="factor",
+        marks=pytest.mark.fault(47),
+    ),
+    pytest.param(
+        ["--num-epochs", "0"], "--num-epochs is 0", id="epochs", marks=pytest.mark.fault(47)
+    ),
+    pytest.param(["--num-epochs", "ten"], "--num-epochs", id="not a number"),
+    pytest.param(
+        ["--batch-size", "100000"],
+        "--batch-size is 100000",
+        id="batch",
+        marks=pytest.mark.fault(46),
+    ),
+    pytest.param(
+        ["--learning-rate", "nan"],
+        "--learning-rate is nan",
+        id="learning rate",
+        marks=pytest.mark.fault(47),
+    ),
+    pytest.param(
+        ["--seeds", "1", "2", "1"],
+        "--seeds repeats [1]",
+        id="repeated seeds",
+        marks=pytest.mark.fault(48),
+    ),
+    pytest.param(
+        ["--seeds", "-1"], "--seeds has -1", id="negative seed", marks=pytest.mark.fault(49)
+    ),
+    pytest.param(["--protocol", "notebook"], "give --imbalance none", id="protocol"),
+    pytest.param(["--dataset", "npz:/nowhere.npz"], "nowhere.npz", id="missing file"),
+    pytest.param(
+        ["--platform", "gpu"], "--platform gpu", id="no accelerator", marks=pytest.mark.fault(69)
+    ),
+    pytest.param(["--precision", "bf16"], "--precision bf16 is for accelerators", id="precision"),
+]
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_a_mistake_gets_one_line_and_exit_code_2(case: str, tmp_path: Path) -> None:
-    flags, message = WRONG[case]
+@pytest.mark.parametrize(("flags", "message"), WRONG)
+def test_a_mistake_gets_one_line_and_exit_code_2(
+    flags: list[str], message: str, tmp_path: Path
+) -> None:
     result = compare(*flags, "--out", str(tmp_path / "out"))
     assert result.returncode == 2
     assert message in result.stderr
@@ -47,6 +78,7 @@ def test_a_mistake_gets_one_line_and_exit_code_2(case: str, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.fault(11)
 def test_an_output_path_that_is_a_file_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     result = compare("--out", str(tmp_path / "out"))

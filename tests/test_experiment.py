@@ -33,6 +33,7 @@ def run_all(config: ExperimentConfig, directory: Path) -> list[object]:
     return list(experiment.run(config, directory, ONE_CORE))
 
 
+@pytest.mark.fault(34)
 @pytest.mark.usefixtures("no_report")
 def test_every_file_is_there_and_they_agree(tiny_config: ExperimentConfig, tmp_path: Path) -> None:
     events = run_all(tiny_config, tmp_path)
@@ -57,6 +58,7 @@ def test_every_file_is_there_and_they_agree(tiny_config: ExperimentConfig, tmp_p
     np.testing.assert_allclose(differences, by_arm.balanced - by_arm.uniform)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["class_counts"]["0"] == [54, 27, 13]
+    assert config["dataset"]["fingerprint"] == make_plan(tiny_config).dataset.fingerprint
     assert config["settings"]["data"]["dataset"] == "npz:tiny.npz"  # no path
 
 
@@ -115,6 +117,7 @@ def test_a_weight_file_is_not_needed_again(
     assert len(scores) == 6
 
 
+@pytest.mark.fault(20)
 @pytest.mark.usefixtures("no_report")
 def test_another_experiment_is_refused_with_the_difference(
     tiny_config: ExperimentConfig, tmp_path: Path
@@ -200,6 +203,7 @@ def test_the_null_control_is_the_baseline_under_other_keys(tiny_config: Experime
     assert plan.twins[NULL_CONTROL, control.seed] == NULL_CONTROL
 
 
+@pytest.mark.fault(52)
 @pytest.mark.usefixtures("no_report")
 def test_a_diverged_run_keeps_its_row_and_the_verdict_is_refused(
     tiny_config: ExperimentConfig, tmp_path: Path
@@ -217,6 +221,7 @@ def test_a_diverged_run_keeps_its_row_and_the_verdict_is_refused(
     assert "uniform seed 0 (diverged)" in comparison["comparisons"][0]["verdict"]["words"]
 
 
+@pytest.mark.fault(38, 46)
 def test_settings_that_cannot_work_are_refused_before_anything_is_written(
     tiny_config: ExperimentConfig, tmp_path: Path
 ) -> None:

@@ -132,6 +132,7 @@ def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], message: st
     assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
 
 
+@pytest.mark.fault(65)
 def test_unfinished_and_damaged_directories(directory: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(directory, copy)

@@ -96,6 +96,7 @@ def test_cells_of_a_sweep_are_one_family():
     assert planned[0].evidence.p_holm == min(1, 5 * planned[0].estimates.p_value)
 
 
+@pytest.mark.fault(51)
 def test_diverged_run_is_refused_by_name_and_stays_in_the_family():
     arms = [baseline(), arm("a", 0.01, bad={3: "diverged"}), arm("b", 0.003, seed=1)]
     results = by_treatment(compare_arms(arms, "uniform", Rules()))
@@ -108,6 +109,7 @@ def test_diverged_run_is_refused_by_name_and_stays_in_the_family():
     assert results["b"].evidence.p_holm == 2 * results["b"].estimates.p_value
 
 
+@pytest.mark.fault(51)
 def test_drop_pair_is_printed():
     arms = [baseline(), arm("a", 0.01, bad={3: "diverged", 5: "failed"})]
     (result,) = compare_arms(arms, "uniform", Rules(diverged="drop-pair"))
@@ -118,6 +120,7 @@ def test_drop_pair_is_printed():
     )
 
 
+@pytest.mark.fault(51)
 def test_worst_score_is_printed_and_counts():
     arms = [baseline(), arm("a", 0.01, bad={3: "diverged"})]
     (result,) = compare_arms(arms, "uniform", Rules(diverged="worst-score"))
@@ -138,6 +141,7 @@ def test_loss_has_no_worst_score():
     assert result.notes == ("Not compared, because of a seed 3 (diverged).",)
 
 
+@pytest.mark.fault(52)
 def test_all_runs_diverged():
     all_bad = ArmScores("a", {}, dict.fromkeys(UNIFORM, "diverged"))
     (refused,) = compare_arms([baseline(), all_bad], "uniform", Rules())
@@ -149,6 +153,7 @@ def test_all_runs_diverged():
     assert worst.verdict.key == "worse"
 
 
+@pytest.mark.fault(50)
 def test_unequal_seeds_are_said_loudly():
     short = arm("a", 0.01)
     short = dataclasses.replace(short, scores={s: short.scores[s] for s in range(2, 10)} | {11: 1})
@@ -164,6 +169,7 @@ def test_unequal_seeds_are_said_loudly():
         compare_arms([baseline(), ArmScores("a", {11: 0.5})], "uniform", Rules())
 
 
+@pytest.mark.fault(38)
 def test_undefined_scores():
     arms = [baseline(), ArmScores("a", {**UNIFORM, 4: float("nan")})]
     with pytest.raises(ConfigError, match="recall of tail classes is undefined for a seed 4"):
@@ -174,6 +180,7 @@ def test_undefined_scores():
     assert result.notes == ("Not compared, because of a seed 4 (undefined).",)
 
 
+@pytest.mark.fault(53)
 def test_nan_never_reaches_a_number():
     with pytest.raises(ValueError, match="treatment_scores has 1 values that are not finite"):
         paired_comparison([0.5, 0.6], [0.5, float("nan")])

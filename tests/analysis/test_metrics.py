@@ -117,6 +117,7 @@ def test_class_scores_equal_scikit_learn(run):
     )
 
 
+@pytest.mark.fault(38)
 def test_worked_example_with_an_absent_and_a_never_predicted_class():
     # Class 2 is absent but predicted once, class 3 present but never predicted, class 4 neither.
     labels, predictions = np.array([0, 0, 1, 1, 3]), np.array([0, 2, 1, 1, 0])
@@ -186,6 +187,7 @@ def test_saturated_logits_give_finite_scores():
     assert result["ece"] == 0.5
 
 
+@pytest.mark.fault(53)
 @pytest.mark.parametrize(
     ("logits", "labels", "counts", "message"),
     [

@@ -88,6 +88,7 @@ def test_interval_position():
     assert error_rate(0.95) == 0.05
 
 
+@pytest.mark.fault(54)
 def test_single_pair_has_no_p_and_no_interval():
     e = paired_estimates([0.9], [0.8])
     assert e.seed_interval is e.p_value is e.p_wilcoxon is e.correlation is None
@@ -95,6 +96,7 @@ def test_single_pair_has_no_p_and_no_interval():
     assert e.difference == pytest.approx(-0.1)
 
 
+@pytest.mark.fault(54)
 def test_no_spread_has_no_p_and_no_interval():
     for treatment in (BASELINE, BASELINE + 0.01):  # + 0.01 spreads by rounding only
         e = paired_estimates(BASELINE, treatment)
@@ -106,6 +108,7 @@ def test_correlation_of_an_arm_without_spread_is_none():
     assert correlation([0.5, 0.5], [0.1, 0.2]) is None
 
 
+@pytest.mark.fault(53)
 @pytest.mark.parametrize(
     ("baseline", "treatment", "message"),
     [

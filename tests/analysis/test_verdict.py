@@ -28,6 +28,7 @@ def test_identical():
         )
 
 
+@pytest.mark.fault(54)
 def test_no_spread_to_judge_by():
     one = compare(0.01, n=1)
     assert one.verdict.key == "no_verdict"

@@ -38,6 +38,7 @@ def test_arrays_cannot_be_changed_and_the_callers_still_can() -> None:
     images[0] = 1
 
 
+@pytest.mark.fault(31, 32, 37, 39, 40)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -74,6 +75,7 @@ def test_bad_data_is_refused_with_its_place(changes: dict[str, Any], message: st
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.fault(38)
 def test_class_absent_from_the_test_split_is_allowed() -> None:
     assert Dataset(**fields(test_labels=np.zeros(2, np.int32))).num_classes == 2
 
@@ -106,6 +108,7 @@ def test_fingerprint_tells_contents_apart_but_not_names_and_layouts() -> None:
     assert len({each.fingerprint for each in [dataset, *different]}) == 5
 
 
+@pytest.mark.fault(32)
 @pytest.mark.parametrize(
     ("labels", "message"),
     [

@@ -52,6 +52,7 @@ def test_missing_file_is_named(idx_directory: Path, name: str) -> None:
         read_idx_dataset(idx_directory)
 
 
+@pytest.mark.fault(32)
 def test_labels_with_a_gap(idx_directory: Path, original: dict[str, np.ndarray]) -> None:
     file = idx_directory / "train-labels-idx1-ubyte.gz"
     labels = np.where(original["train_labels"] == 3, 10, original["train_labels"])

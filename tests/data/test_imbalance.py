@@ -60,6 +60,7 @@ def test_step_counts_have_two_levels(n_max: int, num_classes: int, factor: float
     assert (counts[head:] == math.floor(n_max / factor + 1e-9)).all()
 
 
+@pytest.mark.fault(37)
 @given(num_classes=st.integers(2, 30), n_max=st.integers(1, 500))
 @pytest.mark.parametrize("profile", ["long_tailed", "step"])
 def test_largest_factor_that_leaves_no_class_empty(
@@ -70,6 +71,7 @@ def test_largest_factor_that_leaves_no_class_empty(
         profile_counts(profile, n_max, num_classes, n_max * 1.01)
 
 
+@pytest.mark.fault(47)
 @pytest.mark.parametrize("factor", [0.99, 0.0, -1.0, math.nan])
 def test_factor_below_one(factor: float) -> None:
     with pytest.raises(ConfigError, match=r"--imbalance-factor is .*: give at least 1"):

@@ -67,6 +67,7 @@ def test_keras_names(file: Path) -> None:
     assert np.array_equal(dataset.test_labels, LABELS[:5])
 
 
+@pytest.mark.fault(31, 32, 39, 40)
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -108,12 +109,14 @@ def test_unusable_contents(file: Path, arrays: dict[str, Any], message: str) -> 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.fault(30)
 def test_python_objects_are_not_unpickled(file: Path) -> None:
     np.savez(file, images=IMAGES, labels=np.array([{}] * 50, dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match=f"{file}: labels: cannot be read .*allow_pickle"):
         read_npz_dataset(file)
 
 
+@pytest.mark.fault(30)
 def test_file_cut_short_or_of_another_format(file: Path) -> None:
     np.savez(file, images=IMAGES, labels=LABELS)
     content = file.read_bytes()
@@ -123,6 +126,7 @@ def test_file_cut_short_or_of_another_format(file: Path) -> None:
             read_npz_dataset(file)
 
 
+@pytest.mark.fault(30)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(place=st.integers(0, 10_000), value=st.integers(1, 255), packed=st.booleans())
 def test_flipped_bits_are_found(file: Path, place: int, value: int, packed: bool) -> None:
@@ -156,6 +160,7 @@ def one_pixel(value: float, dtype: type = np.float32) -> np.ndarray:
     return images
 
 
+@pytest.mark.fault(33)
 @pytest.mark.parametrize(
     ("images", "message"),
     [
@@ -175,6 +180,7 @@ def test_pixels_that_are_refused(images: np.ndarray, message: str) -> None:
         images_to_uint8("x", images)
 
 
+@pytest.mark.fault(32)
 def test_labels_out_of_range_are_found_before_they_wrap_around() -> None:
     with pytest.raises(DataError, match=r"y\[1\] is 4294967296"):
         labels_to_int32("y", np.array([0, 2**32]), num_classes=2)

@@ -97,11 +97,13 @@ def test_permuted_classes(dataset: Dataset) -> None:
     assert counts[0] == tuple(split_dataset(dataset, config, seed=0).class_counts)
 
 
+@pytest.mark.fault(37)
 def test_imbalance_that_empties_a_class(dataset: Dataset) -> None:
     with pytest.raises(ConfigError, match=r"--imbalance-factor is 91: .* give at most 90"):
         split_dataset(dataset, DataConfig(imbalance_factor=91), seed=0)
 
 
+@pytest.mark.fault(40)
 def test_too_few_examples_for_a_validation_split(make_dataset: MakeDataset) -> None:
     with pytest.raises(DataError, match="made: no class has the 5 training examples"):
         split_dataset(make_dataset(np.repeat([0, 1], 4)), NONE, seed=0)
@@ -125,6 +127,7 @@ def test_notebook_protocol_ignores_the_seed(dataset: Dataset) -> None:
     assert np.array_equal(first.validation_indices, other.validation_indices)
 
 
+@pytest.mark.fault(37)
 def test_notebook_protocol_on_a_file_sorted_by_class(make_dataset: MakeDataset) -> None:
     with pytest.raises(DataError, match=r"made: all examples of class 1 \('class 1'\) are in the"):
         split_dataset(make_dataset(np.repeat([0, 1], [95, 5])), NOTEBOOK, seed=0)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import re
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +136,7 @@ def assert_refused_and_nothing_left(home: Home, root: Path, message: str) -> Non
 OFFLINE = "give --dataset mnist5k, idx:DIR or npz:FILE, or --data-dir with a directory"
 
 
+@pytest.mark.fault(35)
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -155,6 +158,7 @@ def test_broken_transfer(
     assert_refused_and_nothing_left(home, tmp_path / "prepared", f"{message}.*{OFFLINE}")
 
 
+@pytest.mark.fault(35)
 def test_refused_connection(home: Home, tmp_path: Path) -> None:
     with socket.socket() as closed:  # bound but not listening: nothing else answers there
         closed.bind(("127.0.0.1", 0))
@@ -163,6 +167,7 @@ def test_refused_connection(home: Home, tmp_path: Path) -> None:
         assert_refused_and_nothing_left(refused, tmp_path / "prepared", message)
 
 
+@pytest.mark.fault(35)
 def test_server_that_never_answers(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,10 +179,35 @@ def test_server_that_never_answers(
         assert_refused_and_nothing_left(mute, tmp_path / "prepared", message)
 
 
+@pytest.mark.fault(35)
+@pytest.mark.usefixtures("bare_machine")
+def test_the_script_names_the_choices_without_a_network(
+    home: Home, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    monkeypatch.setitem(HOMES, "mnist", Home("http://127.0.0.1:1/", home.files))
+    assert re.search(f"cannot be downloaded .*{OFFLINE}", refused("--dataset", "mnist"))
+
+
+@pytest.mark.fault(35)
+@pytest.mark.slow
+@pytest.mark.usefixtures("bare_machine")
+def test_a_silent_network_is_reported_within_ten_seconds(
+    home: Home, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        mute = Home(f"http://127.0.0.1:{silent.getsockname()[1]}/", home.files)
+        monkeypatch.setitem(HOMES, "mnist", mute)
+        start = time.monotonic()
+        assert re.search(f"cannot be downloaded .*{OFFLINE}", refused("--dataset", "mnist"))
+        assert time.monotonic() - start < 10
+
+
+@pytest.mark.fault(35)
 def test_a_missing_network_is_reported_within_ten_seconds() -> None:
     assert download.OPEN_SECONDS + download.READ_SECONDS < 10
 
 
+@pytest.mark.fault(34)
 def test_whole_file_that_is_not_the_registered_one(
     home: Home, idx_directory: Path, tmp_path: Path
 ) -> None:
@@ -188,8 +218,10 @@ def test_whole_file_that_is_not_the_registered_one(
     actual = hashlib.sha256(content).hexdigest()
     message = f"{file.name}: its SHA-256 is {actual}, registered is .*idx:DIR"
     assert_refused_and_nothing_left(home, tmp_path / "prepared", message)
+    assert load_dataset(f"idx:{idx_directory}").num_classes == 10  # as asked for, it is taken
 
 
+@pytest.mark.fault(34)
 def test_larger_file_than_registered_is_not_read_to_its_end(
     home: Home, idx_directory: Path, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def run_files(directory: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.fault(57)
+@pytest.mark.slow
 def test_fewer_runs_side_by_side_from_then_on(
     tiny_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

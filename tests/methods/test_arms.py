@@ -114,6 +114,7 @@ def test_mistakes_are_refused_in_one_line(specs: list[str], message: str) -> Non
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.fault(64)
 @settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_is_an_arm_or_a_config_error_of_one_line(text: str) -> None:
@@ -156,6 +157,7 @@ def test_the_list_of_arms_says_what_one_needs_to_know() -> None:
     assert all(row.source for row in rows.values() if row.name != "uniform")
 
 
+@pytest.mark.fault(37)
 def test_every_arm_refuses_a_class_without_examples() -> None:
     for counts in ([5, 0, 3], [0, 0, 0]):
         empty = ArmContext(np.array(counts), COUNTS, ("cat", "dog", "eel"), 10)

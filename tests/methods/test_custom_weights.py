@@ -88,6 +88,7 @@ def test_custom_weights_can_be_nested_and_deferred(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(arm)
 
 
+@pytest.mark.fault(41, 42, 44)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -132,12 +133,14 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
         parse_arm(f"custom:file={tmp_path / 'bytes.json'}")
 
 
+@pytest.mark.fault(64)
 @pytest.mark.parametrize("name", ["<script>.json", "a b.json", "x" * 101 + ".json", "line\nend"])
 def test_files_whose_names_do_not_fit_an_arm_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="rename the file"):
         parse_arm(written(tmp_path, '{"0": 1}', name))
 
 
+@pytest.mark.fault(45)
 def test_weights_of_one_are_uniform_and_some_may_be_zero(tmp_path: Path) -> None:
     ones = arm_row(parse_arm(written(tmp_path, '{"0": 1, "1": 1, "2": 1}')), CONTEXT)
     assert rows_equal(ones, uniform_row(3))

@@ -268,6 +268,7 @@ PARAMS = (FEATURES, KERNEL, BIAS)
 weighted_and_grad = jax.jit(jax.value_and_grad(weighted))
 
 
+@pytest.mark.fault(45)
 @pytest.mark.parametrize(
     ("compile_", "mixing", "reduction"),
     [
@@ -405,6 +406,7 @@ def test_reductions_equal_keras_and_pytorch(run, reduction: str) -> None:
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
+@pytest.mark.fault(43)
 @pytest.mark.parametrize("reduction", ["batch", "weights"])
 @pytest.mark.parametrize("is_valid", [ALL_VALID, ~ALL_VALID], ids=["no weight", "no example"])
 def test_a_batch_without_weight_has_loss_0_and_finite_gradients(reduction, is_valid) -> None:

@@ -31,12 +31,25 @@ def test_rows_are_paired_by_seed_whatever_their_order(tmp_path: Path) -> None:
     assert entry["estimates"] == dataclasses.asdict(expected)["estimates"]
 
 
+@pytest.mark.fault(50)
+def test_unequal_seeds_are_said_and_seeds_in_common_are_needed(tmp_path: Path) -> None:
+    scores = read_scores(write(tmp_path, GOOD + "b,2,0.9,\n"), ACCURACY)
+    (entry,) = compare_scores(scores, "uniform", Rules(metric=ACCURACY))["comparisons"]
+    assert entry["seeds"] == (0, 1)
+    assert "UNEQUAL SEEDS: only the 2 that both arms have" in entry["verdict"]["words"]
+    apart = read_scores(write(tmp_path, "arm,seed,accuracy\na,0,0.5\nb,1,0.6\n"), ACCURACY)
+    with pytest.raises(ConfigError, match="b and a have no seed in common: give both runs"):
+        compare_scores(apart, "a", Rules(metric=ACCURACY))
+
+
+@pytest.mark.fault(64)
 def test_names_round_trip_and_a_byte_order_mark_is_no_part_of_them(tmp_path: Path) -> None:
     text = '\ufeffarm,seed,bleu\n"é, ""q""\n<b>",0,31.5\n'
     scores = read_scores(write(tmp_path, text), csv_metric("bleu"))
     assert scores == {'é, "q"\n<b>': {0: 31.5}}
 
 
+@pytest.mark.fault(65)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -63,6 +76,7 @@ def test_bad_files_are_one_line_with_the_place(tmp_path: Path, text: str, messag
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.fault(65)
 def test_files_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_bytes(b"\x89PNG\r\n\xff\xfe\x00")
     with pytest.raises(ConfigError, match="is no CSV file in UTF-8"):

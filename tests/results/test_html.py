@@ -117,6 +117,7 @@ def test_classes_are_those_of_the_stored_table(directory: Path, page: Page) -> N
         assert row[3] == f"{100 * runs.recall.mean():.1f} ± {100 * runs.recall.std():.1f}"
 
 
+@pytest.mark.fault(51)
 def test_the_verdict_is_the_first_heading_and_bad_runs_are_named(
     directory: Path, comparison: dict[str, Any]
 ) -> None:
@@ -127,6 +128,7 @@ def test_the_verdict_is_the_first_heading_and_bad_runs_are_named(
     assert "focal seed 2 (diverged)" in text
 
 
+@pytest.mark.fault(63)
 def test_names_come_out_as_text_everywhere(directory: Path, page: Page) -> None:
     assert not [tag for tag, _ in page.tags if tag == "script"]
     assert any(SCRIPT in row[0] for rows in page.tables.values() for row in rows if row)
@@ -137,6 +139,7 @@ def test_names_come_out_as_text_everywhere(directory: Path, page: Page) -> None:
         assert "<script" not in figure.read_text()
 
 
+@pytest.mark.fault(63)
 def test_markdown_tables_hold_whatever_a_name_holds() -> None:
     table = markdown_table([{"arm": "a|b\n*c*", "x": "`d` <b>"}])
     assert table.splitlines()[2] == r"| a\|b \*c\* | \`d\` \<b\> |"
@@ -226,6 +229,7 @@ def test_one_arm_alone_and_one_seed_alone(make_directory: Callable[..., Path]) -
     assert "no spread to judge by (n = 1)" in once
 
 
+@pytest.mark.fault(52)
 def test_all_runs_diverged(make_directory: Callable[..., Path]) -> None:
     bad = [(arm, seed) for arm in ("uniform", "balanced") for seed in range(2)]
     directory = make_directory({"uniform": 0.0, "balanced": 0.9}, 2, bad_runs=bad)

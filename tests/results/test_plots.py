@@ -166,6 +166,7 @@ def test_heat_map_has_a_value_and_a_verdict_in_each_cell(loaded: tuple[Contents,
     assert {"a", "b", "10", "50", "imbalance factor"} <= set(words)
 
 
+@pytest.mark.fault(63)
 def test_names_are_text_in_every_figure(make_directory: Callable[..., Path]) -> None:
     directory = make_directory(
         {"uniform": 0.0, "balanced": 0.9}, 3, dataset=make_dataset(NASTY, name=NASTY[0])

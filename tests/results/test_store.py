@@ -69,6 +69,7 @@ def test_a_finished_run_is_never_written_again(tmp_path: Path) -> None:
             store.write_run(make_record())
 
 
+@pytest.mark.fault(65)
 @pytest.mark.parametrize("damage", ["short", "empty", "other arm"])
 def test_a_damaged_run_is_named(tmp_path: Path, damage: str) -> None:
     with open_store(tmp_path) as store:
@@ -109,6 +110,7 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.rglob(".tmp-*")] == []
 
 
+@pytest.mark.fault(12)
 def test_a_second_process_is_refused_and_told_by_whom(tmp_path: Path) -> None:
     code = (
         "import pathlib; from cwjax.results.store import open_store\n"
@@ -120,6 +122,7 @@ def test_a_second_process_is_refused_and_told_by_whom(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+@pytest.mark.fault(11)
 def test_directories_that_cannot_be_used(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
@@ -133,6 +136,7 @@ def test_directories_that_cannot_be_used(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["file"]
 
 
+@pytest.mark.fault(64)
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_file_names_are_portable_and_tell_arms_apart(a: str, b: str) -> None:
     assert file_name(a).isascii()

@@ -79,6 +79,7 @@ def test_every_run_has_its_row_and_the_same_runs_give_the_same_bytes(sweep_direc
     assert [(sweep_directory / name).read_bytes() for name in names] == first
 
 
+@pytest.mark.fault(58)
 def test_a_failed_cell_is_refused_and_the_others_are_judged(tmp_path: Path) -> None:
     failed, *others = EFFECTS
     write_sweep(tmp_path, make_sweep(), EFFECTS, missing=[(failed, "focal", 3)])

@@ -109,11 +109,11 @@ def test_a_place_in_the_chunk_does_not_change_a_run(tiny_dataset: Dataset) -> No
 def test_a_run_that_diverges_leaves_the_others_alone(tiny_dataset: Dataset) -> None:
     runs = [make_run(seed) for seed in range(4)]
     diverging = [runs[0], make_run(1, class_weights=[np.inf] * 3), *runs[2:]]
-    for lanes in (cpu_lanes(1), [Lane(jax.devices()[:2], 4)]):
-        without, beside = (results(each, tiny_dataset, lanes) for each in (runs, diverging))
-        assert not np.isfinite(beside[1]).all()
-        for seed in (0, 2, 3):
-            np.testing.assert_array_equal(beside[seed], without[seed])
+    lanes = [Lane(jax.devices()[:2], 4)]
+    without, beside = (results(each, tiny_dataset, lanes) for each in (runs, diverging))
+    assert not np.isfinite(beside[1]).all()
+    for seed in (0, 2, 3):
+        np.testing.assert_array_equal(beside[seed], without[seed])
 
 
 def test_sharded_runs_agree_with_one_device(tiny_dataset: Dataset) -> None:
@@ -257,6 +257,7 @@ def plain_flax_losses(dataset: Dataset, run: Run, num_steps: int) -> tuple[list[
     return losses, params
 
 
+@pytest.mark.fault(45)
 def test_uniform_is_plain_flax_and_optax_bit_for_bit(tiny_dataset: Dataset) -> None:
     plain = dataclasses.replace(
         make_run(0), train_indices=np.tile(np.arange(160, dtype=np.int32), 5)
