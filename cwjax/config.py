@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -247,3 +248,10 @@ class RuntimeConfig:
             self.max_parallel_runs is None or self.max_parallel_runs >= 1,
             f"--max-parallel-runs is {self.max_parallel_runs}: give an integer of at least 1",
         )
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

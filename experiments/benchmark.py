@@ -28,9 +28,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from cwjax.config import ConfigError
+from cwjax.config import ConfigError, available_cores
 from experiments import command_line
-from experiments.peers import PeerName, available_cores
+from experiments.peers import PeerName
 
 T = TypeVar("T")
 

@@ -48,7 +48,8 @@ class Engine:
         dataset: what `Run.train_indices` and `validation_indices` point into.
         make_model: builds the Flax module.
         config: how every run is trained.
-        lanes: where; all of one width.
+        lanes: where; all of one width. A lane that stands several times trains as many chunks at
+            once, in the same compiled programs.
     """
 
     def __init__(
@@ -61,7 +62,8 @@ class Engine:
         programs = make_programs(make_model, config, dataset.num_classes)
         self._width = lanes[0].width or 1
         self._runs_per_device = lanes[0].runs_per_device
-        self._trainers = [ChunkTrainer(lane, programs, dataset, config) for lane in lanes]
+        trainers = {lane: ChunkTrainer(lane, programs, dataset, config) for lane in lanes}
+        self._trainers = [trainers[lane] for lane in lanes]
 
     @property
     def num_lanes(self) -> int:
@@ -147,7 +149,7 @@ def chunk_runs(runs: Sequence[Run], width: int) -> list[list[Run]]:
 
 
 class ChunkTrainer:
-    """A lane with its compiled programs and its copy of the data set."""
+    """A lane with its compiled programs and its copy of the data set; several threads may train."""
 
     def __init__(
         self, lane: Lane, programs: Programs, dataset: Dataset, config: TrainConfig
@@ -181,7 +183,7 @@ class ChunkTrainer:
                 state = self._train_block(state, rows, block)
                 yield StepsFinished(int(block.batches.valid[: len(chunk)].sum()))
             losses = lane.get_runs(state.loss_sum) / len(first.train_indices)
-            state = state._replace(loss_sum=state.loss_sum * 0)
+            state = state._replace(loss_sum=lane.put_runs(np.zeros(len(padded), np.float32)))
             validation_indices = np.stack([run.validation_indices for run in padded])
             logits = self._evaluate(state, rows, validation_indices)
             for place, run in enumerate(chunk):

@@ -17,7 +17,6 @@ library, builds and compiles, trains one batch, and returns what trains an epoch
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -53,10 +52,3 @@ class Work:
 
 TrainEpoch: TypeAlias = Callable[[], float]
 """Trains on every example once, in a new order; returns the mean training loss when all is done."""
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

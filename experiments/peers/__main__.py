@@ -25,9 +25,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import tyro
 
-from cwjax.config import ConfigError
+from cwjax.config import ConfigError, available_cores
 from experiments import command_line
-from experiments.peers import PeerName, TrainEpoch, Work, available_cores
+from experiments.peers import PeerName, TrainEpoch, Work
 
 BATCH_SIZE = 56
 
