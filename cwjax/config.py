@@ -132,22 +132,15 @@ class AnalysisConfig:
     """What to do with a seed of which a run diverged [default: refuse a verdict]."""
 
     def __post_init__(self) -> None:
-        from cwjax.analysis.metrics import METRICS  # metrics need NumPy, --help does not
+        from cwjax.analysis.metrics import METRICS  # needs NumPy, --help does not
+        from cwjax.analysis.rules import rules_for
 
         _require_choices(self)
         _require(
             self.metric in METRICS,
             f"--metric is {self.metric!r}: choose one of {', '.join(METRICS)}",
         )
-        _require(
-            self.smallest_effect is None
-            or (math.isfinite(self.smallest_effect) and self.smallest_effect > 0),
-            f"--smallest-effect is {self.smallest_effect}: give a finite number above 0",
-        )
-        _require(
-            0.5 <= self.confidence < 1,
-            f"--confidence is {self.confidence}: give a number from 0.5 to below 1",
-        )
+        rules_for(self, self.metric)
 
 
 @dataclass(frozen=True, kw_only=True)

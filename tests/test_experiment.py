@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -223,9 +224,6 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(
         "--metric recall_many is undefined": dataclasses.replace(
             tiny_config, analysis=AnalysisConfig(metric="recall_many")
         ),
-        "has no worst score": dataclasses.replace(
-            tiny_config, analysis=AnalysisConfig(metric="loss", diverged="worst-score")
-        ),
         "add it to --arms": dataclasses.replace(
             tiny_config, arms=("balanced", "tau_norm"), baseline="balanced"
         ),
@@ -236,6 +234,15 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_analysis_settings() -> None:
-    with pytest.raises(ConfigError, match="choose one of accuracy, balanced_accuracy"):
-        AnalysisConfig(metric="acuracy")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metric": "acuracy"}, "choose one of accuracy, balanced_accuracy"),
+        ({"smallest_effect": 2}, "smallest effect is 2"),
+        ({"confidence": 0.3}, "confidence is 0.3"),
+        ({"metric": "loss", "diverged": "worst-score"}, "has no worst score"),
+    ],
+)
+def test_analysis_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        AnalysisConfig(**settings)
