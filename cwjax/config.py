@@ -227,7 +227,8 @@ class RuntimeConfig:
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """Device kind; auto takes the best one that JAX finds."""
     max_parallel_runs: int | None = None
-    """Runs trained side by side [default: CPU cores; on accelerators what their memory holds]."""
+    """Runs trained side by side [default: CPU cores; on accelerators what their memory holds, up to
+    32 a device]. On accelerators a directory keeps the number that it began with."""
     compile_cache: bool = True
     """Keep compiled programs in the user's cache directory ($CWJAX_CACHE), so that the next start
     takes a second."""
@@ -245,6 +246,5 @@ class RuntimeConfig:
 
 def available_cores() -> int:
     """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
