@@ -2,7 +2,7 @@
 
 Every peer trains the same network on the same digits: batches of 56 in a new order each epoch,
 dropout 1/2, RMSprop, plain cross-entropy. Each module below has one function that imports its
-library, builds and compiles, trains one batch, and returns what trains an epoch:
+library, builds the network and returns its `Training`:
 
 | name                          | how its users would write it                                     |
 |-------------------------------|------------------------------------------------------------------|
@@ -50,5 +50,11 @@ class Work:
     num_threads: int
 
 
-TrainEpoch: TypeAlias = Callable[[], float]
-"""Trains on every example once, in a new order; returns the mean training loss when all is done."""
+@dataclass(frozen=True)
+class Training:
+    """A network that is built, and neither compiled nor trained yet."""
+
+    first_batch: Callable[[], object]
+    """Trains on one batch, so that everything is compiled, planned and allocated."""
+    epoch: Callable[[], float]
+    """Trains on every example once, in a new order; the mean training loss, when all is done."""
