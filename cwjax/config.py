@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -131,22 +132,15 @@ class AnalysisConfig:
     """What to do with a seed of which a run diverged [default: refuse a verdict]."""
 
     def __post_init__(self) -> None:
-        from cwjax.analysis.metrics import METRICS  # metrics need NumPy, --help does not
+        from cwjax.analysis.metrics import METRICS  # needs NumPy, --help does not
+        from cwjax.analysis.rules import rules_for
 
         _require_choices(self)
         _require(
             self.metric in METRICS,
             f"--metric is {self.metric!r}: choose one of {', '.join(METRICS)}",
         )
-        _require(
-            self.smallest_effect is None
-            or (math.isfinite(self.smallest_effect) and self.smallest_effect > 0),
-            f"--smallest-effect is {self.smallest_effect}: give a finite number above 0",
-        )
-        _require(
-            0.5 <= self.confidence < 1,
-            f"--confidence is {self.confidence}: give a number from 0.5 to below 1",
-        )
+        rules_for(self, self.metric)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +227,8 @@ class RuntimeConfig:
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """Device kind; auto takes the best one that JAX finds."""
     max_parallel_runs: int | None = None
-    """Runs trained side by side [default: CPU cores; on accelerators what their memory holds]."""
+    """Runs trained side by side [default: CPU cores; on accelerators what their memory holds, up to
+    32 a device]. On accelerators a directory keeps the number that it began with."""
     compile_cache: bool = True
     """Keep compiled programs in the user's cache directory ($CWJAX_CACHE), so that the next start
     takes a second."""
@@ -247,3 +242,9 @@ class RuntimeConfig:
             self.max_parallel_runs is None or self.max_parallel_runs >= 1,
             f"--max-parallel-runs is {self.max_parallel_runs}: give an integer of at least 1",
         )
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

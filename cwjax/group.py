@@ -123,8 +123,9 @@ def choose_width(plan: Plan, runtime: RuntimeConfig) -> int | None:
     """How many runs to train side by side in one program; None on CPU, where each has its own."""
     from cwjax.training import width
 
-    fitting = width.fitting_width(plan.runs, plan.dataset, model_factory(plan), plan.config.train)
-    return fitting and min(fitting, runtime.max_parallel_runs or fitting)
+    make_model, settings = model_factory(plan), plan.config.train
+    limit = runtime.max_parallel_runs
+    return width.fitting_width(plan.runs[0], plan.dataset, make_model, settings, limit)
 
 
 def make_engine(plan: Plan, width: int | None, runtime: RuntimeConfig) -> Engine:

@@ -12,7 +12,7 @@ from cwjax.config import ConfigError, DesignConfig, ExperimentConfig
 from cwjax.data.dataset import Dataset
 from cwjax.data.sources import load_dataset
 from cwjax.data.split import Split, split_dataset
-from cwjax.methods.arm_row import ArmRow
+from cwjax.methods.arm_row import ArmRow, row_bytes
 from cwjax.methods.arms import arm_row, parse_arm, total_epochs
 from cwjax.methods.registry import Arm, ArmContext
 
@@ -102,10 +102,10 @@ class Plan:
     @cached_property
     def twins(self) -> dict[tuple[str, int], str]:
         """For every trained (arm, seed) the first arm of an equal row: only that one is trained."""
-        first: dict[tuple[object, ...], str] = {}  # by the row's bytes; + 0 makes -0.0 0.0
+        first: dict[tuple[object, ...], str] = {}
         return {
             (run.arm, run.seed): first.setdefault(
-                (run.key_seed, run.num_epochs, *((leaf + 0).tobytes() for leaf in run.row)), run.arm
+                (run.key_seed, run.num_epochs, row_bytes(run.row)), run.arm
             )
             for run in self.runs
         }
@@ -149,11 +149,8 @@ def make_plan(config: ExperimentConfig, cell: str = "") -> Plan:
             )
         if parse_arm(config.baseline).kind == "post_hoc":
             raise ConfigError(f"--baseline {config.baseline} is not trained: give a trained arm")
-    from cwjax.analysis.family import rules_for  # scipy takes a second, which reports need not pay
-
-    analysis = config.analysis
-    rules_for(analysis, analysis.metric)
     dataset = load_dataset(config.data.dataset, config.data.data_dir)
+    metric = config.analysis.metric
     if min(dataset.image_shape[:2]) < MIN_IMAGE_SIDE:
         height, width, _ = dataset.image_shape
         raise ConfigError(
@@ -168,9 +165,9 @@ def make_plan(config: ExperimentConfig, cell: str = "") -> Plan:
                 f"{len(split.train_indices)} examples: give a smaller batch"
             )
         no_logits = np.zeros((len(dataset.test_labels), dataset.num_classes))
-        if np.isnan(score(analysis.metric, no_logits, dataset.test_labels, split.class_counts)):
+        if np.isnan(score(metric, no_logits, dataset.test_labels, split.class_counts)):
             raise ConfigError(
-                f"--metric {analysis.metric} is undefined with the classes of seed {seed}, which "
+                f"--metric {metric} is undefined with the classes of seed {seed}, which "
                 f"have {', '.join(map(str, split.class_counts))} training examples: choose another"
             )
     plan = Plan(config, dataset, splits, cell)

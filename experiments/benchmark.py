@@ -14,25 +14,18 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, get_args
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from cwjax.config import ConfigError
+from cwjax.config import ConfigError, available_cores
 from experiments import command_line
-from experiments.peers import PeerName, available_cores
-
-T = TypeVar("T")
+from experiments.peers import PeerName
+from experiments.peers.process import measure_in_turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,96 +52,27 @@ class Flags:
             raise ConfigError(f"--json is {self.json}: its directory does not exist")
 
 
-class PeerProcess:
-    """A peer that is kept alive and measures once a call; a context manager that ends it."""
-
-    def __init__(self, name: PeerName, flags: Flags) -> None:
-        self.name = name
-        self._messages = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "experiments.peers", name, "--serve"),
-                *("--num-examples", str(flags.num_examples), "--threads", str(flags.threads)),
-            ],
-            cwd=Path(__file__).parents[1],  # `experiments` is found from the checkout
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._messages,
-            text=True,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._messages.close()
-
-    def answer(self) -> dict[str, Any]:
-        """The next line of the peer: after its start what it is, then a measurement a time.
-
-        Raises:
-            ConfigError: the peer ended instead; with the last line that it wrote.
-        """
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._messages.seek(0)
-            reason = (self._messages.read().strip().splitlines() or ["no message"])[-1]
-            raise ConfigError(f"{self.name}: {reason.removeprefix('error: ')}")
-        return json.loads(line)
-
-    def measure(self) -> dict[str, Any]:
-        """One repeat."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        return self.answer()
-
-
 def main() -> int:
     """The script; returns its exit code."""
     flags = command_line.parse(Flags, __doc__)
-    rows = measure_rows(flags)
-    report = {"machine": machine(flags), "needed_flop_per_example": needed_flop(), "rows": rows}
+    peers = [(name, flags.num_examples) for name in flags.peers]
+    rows = measure_in_turns(peers, flags.repeats, flags.threads)
+    report = {
+        "machine": machine(flags.threads),
+        "needed_flop_per_example": needed_flop(),
+        "rows": rows,
+    }
     print_report(report)
     if flags.json is not None:
         flags.json.write_text(json.dumps(report, indent=2) + "\n")
     return 0
 
 
-def measure_rows(flags: Flags) -> list[dict[str, Any]]:
-    """What each peer says of itself, with its `repeats`; or with `skipped`, the reason."""
-    with ExitStack() as stack:
-        rows, running = [], []
-        # One after the other: a start is measured too.
-        for name in progress(flags.peers, "starting"):
-            process = stack.enter_context(PeerProcess(name, flags))
-            row = process.answer()
-            rows.append(row)
-            if "skipped" not in row:
-                row["repeats"] = []
-                running.append((process, row))
-        turns = [turn for _ in range(flags.repeats) for turn in running]
-        for process, row in progress(turns, "measuring"):
-            row["repeats"].append(process.measure())
-    return rows
-
-
-def progress(sequence: Sequence[T], description: str) -> Iterable[T]:
-    """A bar on standard error while the sequence is gone through; nothing without a terminal."""
-    console = Console(stderr=True)
-    return track(
-        sequence, description, console=console, transient=True, disable=not console.is_terminal
-    )
-
-
-def machine(flags: Flags) -> dict[str, Any]:
+def machine(num_cores: int) -> dict[str, Any]:
     """Where and with what the numbers were taken."""
     return {
         "processor": processor_name(),
-        "cores": flags.threads,
+        "cores": num_cores,
         "system": platform.platform(),
         "python": platform.python_version(),
     }
@@ -206,11 +130,12 @@ def throughput_table(
     """A row a training peer; `ceiling` in GFLOP/s, None where it was not measured.
 
     `slower`: how many times as fast the fastest row is. `ceiling`: the share of it that needed
-    operations make up. `MiB`: peak memory. `start`: seconds to import, build and compile.
+    operations make up. `MiB`: peak memory. `start`: seconds to import and build. `compile`: seconds
+    until a first batch is trained, nothing being cached.
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
-    for column in ("examples/s", "slower", "ceiling", "MiB", "start"):
+    for column in ("examples/s", "slower", "ceiling", "MiB", "start", "compile"):
         table.add_column(column, justify="right", no_wrap=True)
     fastest = max(median(row, "examples_per_second") for row in rows)
     for row in rows:
@@ -225,6 +150,7 @@ def throughput_table(
             "–" if share is None else f"{share:.0%}",
             f"{max(repeat['peak_memory_mib'] for repeat in row['repeats']):,.0f}",
             f"{row['start_seconds']:.1f}",
+            f"{row['compile_seconds']:.1f}",
         )
     return table
 

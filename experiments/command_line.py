@@ -63,7 +63,7 @@ def _one_line(boxed: str) -> str:
         if re.match(r"^[─╰╯]+", line):
             break
         message.append(line)
-    return re.sub(r"^Error parsing [a-z]+: ", "", " ".join(message)) + " (--help lists the flags)"
+    return re.sub(r"^Error parsing [a-z._]+: ", "", " ".join(message)) + " (--help lists the flags)"
 
 
 def fail(message: str) -> NoReturn:

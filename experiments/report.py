@@ -144,7 +144,7 @@ def _check(directory: Path) -> None:
 
 
 def _report_csv(flags: Flags, path: Path) -> int:
-    from cwjax.analysis.family import Rules
+    from cwjax.analysis.rules import Rules
     from cwjax.results.csv_scores import compare_scores, csv_metric, read_scores
     from cwjax.results.latex import latex_table
     from experiments.display import print_comparison

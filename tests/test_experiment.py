@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -232,9 +233,6 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(
         "--metric recall_many is undefined": dataclasses.replace(
             tiny_config, analysis=AnalysisConfig(metric="recall_many")
         ),
-        "has no worst score": dataclasses.replace(
-            tiny_config, analysis=AnalysisConfig(metric="loss", diverged="worst-score")
-        ),
         "add it to --arms": dataclasses.replace(
             tiny_config, arms=("balanced", "tau_norm"), baseline="balanced"
         ),
@@ -281,6 +279,15 @@ def test_the_width_once_chosen_is_kept_and_a_wide_chunk_continues(
     assert files(tmp_path / "stopped") == files(tmp_path / "unbroken")
 
 
-def test_analysis_settings() -> None:
-    with pytest.raises(ConfigError, match="choose one of accuracy, balanced_accuracy"):
-        AnalysisConfig(metric="acuracy")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metric": "acuracy"}, "choose one of accuracy, balanced_accuracy"),
+        ({"smallest_effect": 2}, "smallest effect is 2"),
+        ({"confidence": 0.3}, "confidence is 0.3"),
+        ({"metric": "loss", "diverged": "worst-score"}, "has no worst score"),
+    ],
+)
+def test_analysis_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        AnalysisConfig(**settings)

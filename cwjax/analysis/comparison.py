@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from numpy.typing import ArrayLike
 
-from cwjax.analysis.family import Comparison, Rules, compare_family
+from cwjax.analysis.family import Comparison, compare_family
 from cwjax.analysis.intervals import finite_array
 from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.pairing import ArmScores, Pair
+from cwjax.analysis.rules import Rules
 from cwjax.config import ConfigError
 
 

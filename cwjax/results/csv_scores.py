@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from cwjax.analysis.comparison import compare_arms
-from cwjax.analysis.family import Rules
 from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.pairing import ArmScores
+from cwjax.analysis.rules import Rules
 from cwjax.config import ConfigError
 
 Scores = dict[str, dict[int, float]]  # arm -> seed -> score

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from cwjax.analysis.comparison import arm_pairs
-from cwjax.analysis.family import Comparison, Rules, compare_family, rules_for
+from cwjax.analysis.family import Comparison, compare_family
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.new_test_sets import NewTestSetInterval, new_test_set_interval
 from cwjax.analysis.pairing import ArmScores, Pair
+from cwjax.analysis.rules import Rules, rules_for
 from cwjax.plan import NULL_CONTROL
 from cwjax.results.contents import Contents, read_contents
 from cwjax.results.record import RunRecord

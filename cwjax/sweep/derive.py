@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from cwjax.analysis.comparison import arm_pairs
-from cwjax.analysis.family import Comparison, compare_family, rules_for
+from cwjax.analysis.family import Comparison, compare_family
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.pairing import ArmScores, Pair
+from cwjax.analysis.rules import rules_for
 from cwjax.analysis.stats import trend
 from cwjax.config import AnalysisConfig
 from cwjax.plan import NULL_CONTROL

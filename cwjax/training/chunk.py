@@ -43,7 +43,7 @@ class _Chunk:
 
 
 class ChunkTrainer:
-    """A lane with its compiled programs and its copy of the data set."""
+    """A lane with its compiled programs and its copy of the data set; several threads may train."""
 
     def __init__(
         self, lane: Lane, programs: Programs, dataset: Dataset, config: TrainConfig
@@ -67,7 +67,8 @@ class ChunkTrainer:
             if not ended:
                 return
             losses = self._lane.get_runs(chunk.state.loss_sum) / len(runs[0].train_indices)
-            chunk.state = chunk.state._replace(loss_sum=chunk.state.loss_sum * 0)
+            no_loss = self._lane.put_runs(np.zeros(len(chunk.padded), np.float32))
+            chunk.state = chunk.state._replace(loss_sum=no_loss)
             validation_indices = np.stack([run.validation_indices for run in chunk.padded])
             logits = self._evaluate(chunk, validation_indices)
             for place, run in enumerate(runs):
@@ -125,7 +126,8 @@ class ChunkTrainer:
             stopping = stop.is_set()
             if stopping or time.monotonic() >= chunk.keep_at:
                 chunk.keep_at = time.monotonic() + CHECKPOINT_SECONDS
-                arrays = _by_name(self._lane.get_runs(chunk.state))
+                # Copied: the next block gives the memory of this state back.
+                arrays = _by_name(jax.tree.map(np.array, self._lane.get_runs(chunk.state)))
                 yield ChunkState(tuple(chunk.runs), chunk.epoch, chunk.step, arrays)
             if stopping:
                 return False

@@ -1,4 +1,4 @@
-"""Sets JAX up before its backend starts: platform, host devices, threads, compile cache.
+"""Sets JAX up before its backend starts: platform, threads, compile cache.
 
 The only place that touches XLA flags. All of it must happen before the first array exists, because
 a backend that has started ignores later changes without a word.
@@ -6,7 +6,6 @@ a backend that has started ignores later changes without a word.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
 from pathlib import Path
@@ -18,8 +17,8 @@ from cwjax.config import ConfigError, RuntimeConfig
 from cwjax.data.cache import cache_directory
 
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"
-"""One run a device and one thread a run: faster than sharing the cores within a run, and sums are
-always taken in the same order, so that a run's bits do not depend on its neighbours."""
+"""One thread a run: faster than sharing the cores within a run, and sums are always taken in the
+same order, so that a run's bits do not depend on its neighbours."""
 
 _NUMBER_FLAGS = {
     "jax_threefry_partitionable": True,
@@ -49,12 +48,6 @@ def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, A
     """
     if runtime.platform in ("cpu", "tpu"):  # "gpu" is several platforms to JAX, all but one missing
         jax.config.update("jax_platforms", runtime.platform)
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    num_devices = min(cores, runtime.max_parallel_runs or cores)
-    with contextlib.suppress(RuntimeError):  # JAX runs already: the caller's devices are used
-        jax.config.update("jax_num_cpu_devices", num_devices)
     flags = os.environ.get("XLA_FLAGS", "")
     if SINGLE_THREADED.split("=")[0] not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {SINGLE_THREADED}".strip()

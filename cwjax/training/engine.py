@@ -33,7 +33,8 @@ class Engine:
         dataset: what `Run.train_indices` and `validation_indices` point into.
         make_model: builds the Flax module.
         config: how every run is trained.
-        lanes: where; all of one width.
+        lanes: where; all of one width. A lane that stands several times trains as many chunks at
+            once, in the same compiled programs.
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class Engine:
         programs = make_programs(make_model, config, dataset.num_classes)
         self._width = lanes[0].width or 1
         self._runs_per_device = lanes[0].runs_per_device
-        self._trainers = [ChunkTrainer(lane, programs, dataset, config) for lane in lanes]
+        trainers = {lane: ChunkTrainer(lane, programs, dataset, config) for lane in lanes}
+        self._trainers = [trainers[lane] for lane in lanes]
 
     @property
     def num_lanes(self) -> int:

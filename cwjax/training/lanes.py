@@ -1,8 +1,10 @@
 """Where runs train: lanes of devices, and how many runs a lane holds side by side.
 
-A *lane* trains one chunk of runs at a time. On CPU every core is a lane of its own and trains
-single runs: nothing is shared, so a run's bits depend on nothing but the run. On accelerators all
-devices together are one lane that trains a wide chunk: each device its share, vmapped.
+A *lane* trains one chunk of runs at a time. On CPU there is a lane a core, and each trains single
+runs: nothing is shared, so a run's bits depend on nothing but the run. All cores are one JAX
+device, which executes as many programs at once as there are threads that call it, so the lanes use
+one compiled copy (a device a core would compile one each). On accelerators all devices together are
+one lane that trains a wide chunk: each device its share, vmapped.
 """
 
 from __future__ import annotations
@@ -15,11 +17,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cwjax.config import available_cores
 from cwjax.training.train import Batches, Block, Programs
 
-CPU_COMPILER_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+CPU_TRAINING_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 """Keeps `optimization_barrier`, by which the layers say what to compute once and keep; without it
 XLA:CPU computes it again inside every operation that reads it, a fifth of a training step."""
+
+CPU_OTHER_OPTIONS = CPU_TRAINING_OPTIONS | {"xla_backend_optimization_level": 2}
+"""Not 3 for what runs seldom: compiled in two thirds of the time. In training it would change the
+last bits of some sums, and a uniform run would no longer be plain Flax and Optax to the bit."""
 
 
 class Lane:
@@ -48,10 +55,11 @@ class Lane:
         block = Block(Batches(runs, runs, runs, runs), shared, shared)
         initial_state, train_block, start_second_stage, evaluate = programs
         on_cpu = self.devices[0].platform == "cpu"
-        jit = partial(jax.jit, compiler_options=CPU_COMPILER_OPTIONS if on_cpu else None)
+        jit_training = partial(jax.jit, compiler_options=CPU_TRAINING_OPTIONS if on_cpu else None)
+        jit = partial(jax.jit, compiler_options=CPU_OTHER_OPTIONS if on_cpu else None)
         return Programs(
             jit(self._spread(initial_state, (runs, runs))),
-            jit(self._spread(train_block, (runs, runs, shared, block)), donate_argnums=0),
+            jit_training(self._spread(train_block, (runs, runs, shared, block)), donate_argnums=0),
             jit(self._spread(start_second_stage, (runs, runs)), donate_argnums=0),
             jit(self._spread(evaluate, (runs, runs, shared, runs))),
         )
@@ -94,13 +102,15 @@ def _is_spec(leaf: Any) -> bool:
 
 
 def default_lanes(width: int | None) -> list[Lane]:
-    """One lane a core on CPU; on accelerators one lane over all devices, `width` runs wide.
+    """On CPU one lane as often as there are cores; on accelerators one over all devices.
 
-    A width that does not fill every device alike is rounded up.
+    Args:
+        width: runs side by side on accelerators; one that does not fill every device alike is
+            rounded up.
     """
     devices = jax.local_devices()
     if devices[0].platform == "cpu":
-        return [Lane([device], None) for device in devices]
+        return [Lane(devices[:1], None)] * available_cores()
     if width is None:
         raise ValueError("lanes on accelerators need a width: see fitting_width")
     return [Lane(devices, -(-width // len(devices)) * len(devices))]

@@ -1,11 +1,12 @@
-"""How many runs to train side by side on accelerators: as many as their memory holds."""
+"""How many runs to train side by side on accelerators."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import cast
 
 import jax
 import numpy as np
+from jax.stages import Wrapped
 
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
@@ -15,25 +16,42 @@ from cwjax.training.chunk import BLOCK_STEPS, examples_of
 from cwjax.training.lanes import Lane
 from cwjax.training.train import ModelFactory, make_programs
 
+RUNS_PER_DEVICE = 32
+"""Most runs side by side on one device, unless the caller says otherwise. About as many as it takes
+to fill a large accelerator with the small kernels of a training step: more would gain little, and a
+chunk that is not full, as in a pilot of two runs, takes as long as a full one."""
+
 
 def fitting_width(
-    runs: Sequence[Run], dataset: Dataset, make_model: ModelFactory, config: TrainConfig
+    run: Run,
+    dataset: Dataset,
+    make_model: ModelFactory,
+    config: TrainConfig,
+    max_parallel_runs: int | None = None,
 ) -> int | None:
-    """How many of `runs` to train side by side: what device memory holds; None on CPU.
+    """How many runs to train side by side: what device memory holds, up to a limit; None on CPU.
 
-    One run is compiled to learn what it needs; a fifth of the memory stays free for what the
-    allocator splits.
+    How many runs there are now plays no part: a directory keeps the width of its first runs (with
+    another one results would differ in the last bits), and a pilot is often of two.
+
+    Args:
+        run: any of them, compiled alone to learn what it needs. A fifth of the memory stays free
+            for what the allocator splits.
+        dataset: lies on every device once.
+        make_model: builds the Flax module.
+        config: how every run is trained.
+        max_parallel_runs: the limit, of all devices together [default: `RUNS_PER_DEVICE` each].
     """
     devices = jax.local_devices()
     if devices[0].platform == "cpu":
         return None
+    most = max_parallel_runs or RUNS_PER_DEVICE * len(devices)
     limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in devices]
     if 0 in limits:  # the platform does not tell
-        return min(len(runs), 8 * len(devices))
+        return most
     shared = dataset.train_images.nbytes + dataset.test_images.nbytes
-    per_run = run_bytes(runs[0], dataset, make_model, config)
-    per_device = int(0.8 * min(limits) - shared) // per_run
-    return max(1, min(len(runs), per_device * len(devices)))
+    per_device = int(0.8 * min(limits) - shared) // run_bytes(run, dataset, make_model, config)
+    return max(1, min(most, per_device * len(devices)))
 
 
 def run_bytes(run: Run, dataset: Dataset, make_model: ModelFactory, config: TrainConfig) -> int:
@@ -42,8 +60,8 @@ def run_bytes(run: Run, dataset: Dataset, make_model: ModelFactory, config: Trai
     block = next(iter(epoch_blocks([run], dataset.train_labels, 0, config.batch_size, BLOCK_STEPS)))
     rows = jax.tree.map(lambda leaf: leaf[None], run.row)
     state = jax.eval_shape(jax.vmap(programs.initial_state), np.zeros((1, 2), np.uint32), rows)
-    train_block = Lane(jax.local_devices()[:1], 1).compile(programs).train_block
-    lowered = jax.jit(train_block).lower(state, rows, examples_of(dataset), block)
+    train_block = cast(Wrapped, Lane(jax.local_devices()[:1], 1).compile(programs).train_block)
+    lowered = train_block.lower(state, rows, examples_of(dataset), block)
     memory = lowered.compile().memory_analysis()
     if memory is None:
         raise RuntimeError("this platform does not say how much memory a program needs")

@@ -2,7 +2,7 @@
 
 Every peer trains the same network on the same digits: batches of 56 in a new order each epoch,
 dropout 1/2, RMSprop, plain cross-entropy. Each module below has one function that imports its
-library, builds and compiles, trains one batch, and returns what trains an epoch:
+library, builds the network and returns its `Training`:
 
 | name                          | how its users would write it                                     |
 |-------------------------------|------------------------------------------------------------------|
@@ -17,7 +17,6 @@ library, builds and compiles, trains one batch, and returns what trains an epoch
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -51,12 +50,11 @@ class Work:
     num_threads: int
 
 
-TrainEpoch: TypeAlias = Callable[[], float]
-"""Trains on every example once, in a new order; returns the mean training loss when all is done."""
+@dataclass(frozen=True)
+class Training:
+    """A network that is built, and neither compiled nor trained yet."""
 
-
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    first_batch: Callable[[], object]
+    """Trains on one batch, so that everything is compiled, planned and allocated."""
+    epoch: Callable[[], float]
+    """Trains on every example once, in a new order; the mean training loss, when all is done."""

@@ -1,7 +1,7 @@
 """Measures one peer in a process of its own and prints JSON.
 
 python -m experiments.peers torch --repeats 3
-python -m experiments.peers keras-jax --serve      answers each line `go` with one more repeat
+python -m experiments.peers cwjax-16 --serve       answers each line `go` with one more repeat
 
 With --serve the first line describes the peer, once it is compiled and ready, and each later line
 is one repeat; between repeats the process sleeps. So several peers can take turns, and each pays
@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import resource
 import sys
 import time
@@ -25,17 +26,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import tyro
 
-from cwjax.config import ConfigError
+from cwjax.config import ConfigError, available_cores
 from experiments import command_line
-from experiments.peers import PeerName, TrainEpoch, Work, available_cores
+from experiments.peers import Training, Work
 
 BATCH_SIZE = 56
 
-LIBRARIES: dict[PeerName, tuple[str, ...]] = {
-    "cwjax-1": ("jax", "flax", "optax"),
-    "cwjax-2": ("jax", "flax", "optax"),
-    "cwjax-8": ("jax", "flax", "optax"),
-    "cwjax-32": ("jax", "flax", "optax"),
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "cwjax": ("jax", "flax", "optax"),
     "flax-loop": ("jax", "flax", "optax"),
     "torch": ("torch",),
     "torch-channels-last": ("torch",),
@@ -51,8 +49,8 @@ Repeat: TypeAlias = Callable[[], dict[str, float]]
 class Flags:
     """Flags of a peer."""
 
-    name: tyro.conf.Positional[PeerName]
-    """The peer."""
+    name: tyro.conf.Positional[str]
+    """The peer; cwjax-N trains N runs at once."""
     num_examples: int = 5_040
     """Examples a repeat trains on; whole batches of 56 of them are used."""
     repeats: int = 3
@@ -63,12 +61,20 @@ class Flags:
     """Wait for a line `go` before each repeat; end of input ends the program."""
 
     def __post_init__(self) -> None:
+        if self.library not in LIBRARIES:
+            names = ", ".join(LIBRARIES).replace("cwjax", "cwjax-N")
+            raise ConfigError(f"no peer {self.name!r}: choose one of {names}")
         if self.num_examples < BATCH_SIZE:
             raise ConfigError(
                 f"--num-examples is {self.num_examples}: give at least a batch, {BATCH_SIZE}"
             )
         if self.repeats < 1:
             raise ConfigError(f"--repeats is {self.repeats}: give an integer of at least 1")
+
+    @property
+    def library(self) -> str:
+        """The peer's name without the number of runs."""
+        return "cwjax" if re.fullmatch(r"cwjax-[1-9]\d*", self.name) else self.name
 
 
 def main() -> int:
@@ -81,21 +87,23 @@ def main() -> int:
     def say(message: dict[str, Any]) -> None:
         print(json.dumps(message), file=protocol)
 
-    missing = [name for name in LIBRARIES[flags.name] if importlib.util.find_spec(name) is None]
+    libraries = LIBRARIES[flags.library]
+    missing = [name for name in libraries if importlib.util.find_spec(name) is None]
     if missing:
         reason = f"{' and '.join(missing)} not installed: pip install -e '.[peers]'"
         say({"name": flags.name, "skipped": reason})
         return 0
     use_cores(flags.threads)
     start = time.perf_counter()
-    repeat = prepare(flags)
+    compile_all, repeat = prepare(flags)
+    built = time.perf_counter()
+    compile_all()
     ready = {
         "name": flags.name,
-        "start_seconds": time.perf_counter() - start,
+        "start_seconds": built - start,
+        "compile_seconds": time.perf_counter() - built,
         "threads": flags.threads,
-        "versions": {
-            name: importlib.import_module(name).__version__ for name in LIBRARIES[flags.name]
-        },
+        "versions": {name: importlib.import_module(name).__version__ for name in libraries},
     }
     if not flags.serve:
         say(ready | {"repeats": [repeat() for _ in range(flags.repeats)]})
@@ -128,29 +136,32 @@ def use_cores(num_cores: int) -> None:
     os.sched_setaffinity(0, cores[:num_cores])
 
 
-def prepare(flags: Flags) -> Repeat:
-    """Imports the peer's library, builds and compiles; what it returns makes one measurement."""
+def prepare(flags: Flags) -> tuple[Callable[[], object], Repeat]:
+    """Imports the peer's library and builds; what it returns compiles, and makes one measurement.
+
+    What compiles also trains on a batch, which is short beside it.
+    """
     if flags.name == "matmul":
         from experiments.peers import matmul
 
-        gflop_per_second = matmul.prepare()
-        return lambda: {"gflop_per_second": gflop_per_second()} | peak_memory()
+        compile_all, gflop_per_second = matmul.prepare()
+        return compile_all, lambda: {"gflop_per_second": gflop_per_second()} | peak_memory()
     work = load_work(flags)
-    num_runs = int(flags.name.removeprefix("cwjax-")) if flags.name.startswith("cwjax-") else 1
-    train_epoch = prepare_training(flags.name, work, num_runs)
+    num_runs = int(flags.name.removeprefix("cwjax-")) if flags.library == "cwjax" else 1
+    training = build(flags.name, work, num_runs)
 
     def repeat() -> dict[str, float]:
         start = time.perf_counter()
-        loss = train_epoch()
+        loss = training.epoch()
         seconds = time.perf_counter() - start
         rate = num_runs * len(work.labels) / seconds
         return {"examples_per_second": rate, "train_loss": loss} | peak_memory()
 
-    return repeat
+    return training.first_batch, repeat
 
 
-def prepare_training(name: PeerName, work: Work, num_runs: int) -> TrainEpoch:
-    """The peer's epoch of training, compiled. Imports happen here: they are part of the start."""
+def build(name: str, work: Work, num_runs: int) -> Training:
+    """The peer's network. Imports happen here: they are part of the start."""
     if name.startswith("cwjax-"):
         from experiments.peers import cwjax_runs
 

@@ -9,10 +9,10 @@ from cwjax.data.dataset import Dataset
 from cwjax.events import EpochFinished
 from cwjax.methods.arm_row import uniform_row
 from cwjax.plan import Run
-from experiments.peers import LEARNING_RATE, NUM_CLASSES, TrainEpoch, Work
+from experiments.peers import LEARNING_RATE, NUM_CLASSES, Training, Work
 
 
-def prepare(work: Work, num_runs: int) -> TrainEpoch:
+def prepare(work: Work, num_runs: int) -> Training:
     """An epoch of `num_runs` runs, side by side as `compare` trains them.
 
     A run's validation and test splits are one example each: the peers do not evaluate either.
@@ -34,24 +34,24 @@ def prepare(work: Work, num_runs: int) -> TrainEpoch:
         TrainConfig(num_epochs=1, batch_size=work.batch_size, learning_rate=LEARNING_RATE),
         default_lanes(None),
     )
-    runs = [
-        Run(
-            cell="",
-            arm="uniform",
-            seed=seed,
-            key_seed=seed,
-            row=uniform_row(NUM_CLASSES),
-            train_indices=np.arange(len(labels), dtype=np.int32),
-            validation_indices=np.zeros(1, np.int32),
-            first_stage_epochs=1,
-            num_epochs=1,
-        )
-        for seed in range(num_runs)
-    ]
+    runs = [_run(seed, len(labels)) for seed in range(num_runs)]
 
     def train_epoch() -> float:
         events = list(engine.train(runs))
         return float(np.mean([e.train_loss for e in events if isinstance(e, EpochFinished)]))
 
-    train_epoch()  # compiles on every lane that these runs use
-    return train_epoch
+    return Training(lambda: list(engine.train([_run(0, work.batch_size)])), train_epoch)
+
+
+def _run(seed: int, num_examples: int) -> Run:
+    return Run(
+        cell="",
+        arm="uniform",
+        seed=seed,
+        key_seed=seed,
+        row=uniform_row(NUM_CLASSES),
+        train_indices=np.arange(num_examples, dtype=np.int32),
+        validation_indices=np.zeros(1, np.int32),
+        first_stage_epochs=1,
+        num_epochs=1,
+    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from experiments.peers import NUM_CLASSES, TrainEpoch, Work
+from experiments.peers import NUM_CLASSES, Training, Work
 
 
-def prepare(work: Work, *, backend: str) -> TrainEpoch:
-    """The model, its training function compiled by a `fit` of one batch.
+def prepare(work: Work, *, backend: str) -> Training:
+    """The model; a `fit` of one batch compiles its training function.
 
     Args:
         work: the data.
@@ -53,5 +53,4 @@ def prepare(work: Work, *, backend: str) -> TrainEpoch:
         )
         return float(history.history["loss"][0])
 
-    fit(work.batch_size)
-    return lambda: fit(len(work.labels))
+    return Training(lambda: fit(work.batch_size), lambda: fit(len(work.labels)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from experiments.peers import LEARNING_RATE, NUM_CLASSES, TrainEpoch, Work
+from experiments.peers import LEARNING_RATE, NUM_CLASSES, Training, Work
 
 
 def build_model() -> nn.Sequential:
@@ -29,8 +29,8 @@ def build_model() -> nn.Sequential:
     )
 
 
-def prepare(work: Work, *, channels_last: bool) -> TrainEpoch:
-    """The model after a first step, which plans the kernels and allocates the optimizer's state."""
+def prepare(work: Work, *, channels_last: bool) -> Training:
+    """The model; a first step plans the kernels and allocates the optimizer's state."""
     torch.manual_seed(0)
     torch.set_num_threads(work.num_threads)
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -51,5 +51,4 @@ def prepare(work: Work, *, channels_last: bool) -> TrainEpoch:
         batches = torch.randperm(len(labels)).split(work.batch_size)
         return torch.stack([train_step(batch) for batch in batches]).mean().item()
 
-    train_step(torch.arange(work.batch_size))
-    return train_epoch
+    return Training(lambda: train_step(torch.arange(work.batch_size)), train_epoch)

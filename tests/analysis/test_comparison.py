@@ -9,9 +9,10 @@ import pytest
 
 from cwjax.analysis import comparison
 from cwjax.analysis.comparison import compare_arms, find_metric, paired_comparison
-from cwjax.analysis.family import Rules, compare_family
+from cwjax.analysis.family import compare_family
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.pairing import ArmScores, Pair
+from cwjax.analysis.rules import Rules
 from cwjax.analysis.stats import holm
 from cwjax.config import ConfigError
 

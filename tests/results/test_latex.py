@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from cwjax.analysis.family import Rules
 from cwjax.analysis.metrics import METRICS
+from cwjax.analysis.rules import Rules
 from cwjax.results.csv_scores import compare_scores
 from cwjax.results.latex import escape, latex_table
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cwjax.analysis.family import Rules
 from cwjax.analysis.metrics import METRICS
+from cwjax.analysis.rules import Rules
 from cwjax.results.csv_scores import compare_scores
 from cwjax.results.summary import arm_rows, comparison_rows, headline, listed, mean_std
 

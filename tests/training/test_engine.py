@@ -81,16 +81,16 @@ def cpu_lanes(num_devices: int) -> list[Lane]:
 def test_a_runs_bits_do_not_depend_on_devices_or_neighbours(tiny_dataset: Dataset) -> None:
     runs = [make_run(0), make_run(1, class_weights=[1, 2, 3]), make_run(2, focal_gamma=2)]
     alone = results(runs[1:2], tiny_dataset, cpu_lanes(1))
-    for num_devices in (1, 2, 4):
-        together = results(runs, tiny_dataset, cpu_lanes(num_devices))
+    for lanes in (cpu_lanes(1), cpu_lanes(2), cpu_lanes(4), cpu_lanes(1) * 2, cpu_lanes(1) * 4):
+        together = results(runs, tiny_dataset, lanes)
         assert sorted(together) == [0, 1, 2]
         np.testing.assert_array_equal(together[1], alone[1])
     assert not np.array_equal(together[0], together[1])
 
 
-def test_the_cnn_trains_on_one_device_or_two_with_the_same_bits(tiny_dataset: Dataset) -> None:
+def test_the_cnn_trains_alone_or_beside_another_with_the_same_bits(tiny_dataset: Dataset) -> None:
     runs = [make_run(0), make_run(1)]
-    one, two = (results(runs, tiny_dataset, cpu_lanes(n), make_cnn) for n in (1, 2))
+    one, two = (results(runs, tiny_dataset, cpu_lanes(1) * n, make_cnn) for n in (1, 2))
     np.testing.assert_array_equal(one[1], two[1])
 
 
@@ -221,7 +221,7 @@ def test_one_trace_serves_every_arm_seed_and_length(
         for index, row in enumerate(rows)
         for seed in range(3)
     ]
-    finished = list(Engine(tiny_dataset, make_model, CONFIG, cpu_lanes(1)).train(runs))
+    finished = list(Engine(tiny_dataset, make_model, CONFIG, cpu_lanes(1) * 2).train(runs))
     assert sum(isinstance(event, RunFinished) for event in finished) == 27
     assert len(traces) == 1
 

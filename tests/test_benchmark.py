@@ -1,0 +1,68 @@
+"""The scripts that measure speed; that they run, not how fast anything is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cwjax.config import ConfigError
+from experiments import benchmark, scaling
+from experiments.cost_figure import cost_figure
+from experiments.peers.process import measure_in_turns
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_table_compares_with_the_fastest_and_with_the_ceiling() -> None:
+    rows = [
+        {
+            "name": name,
+            "start_seconds": 1.0,
+            "compile_seconds": 2.5,
+            "repeats": [
+                {"examples_per_second": rate * factor, "peak_memory_mib": 100}
+                for factor in (1, 3, 1.1)
+            ],
+        }
+        for name, rate in (("fast", 3000), ("slow", 1000))
+    ]
+    table = benchmark.throughput_table(rows, {"needed_flop_per_example": 10_000_000}, ceiling=66)
+    cells = [list(column.cells) for column in table.columns]
+    assert list(zip(*cells, strict=True)) == [
+        ("fast", "3,300", "1.00x", "50%", "100", "1.0", "2.5"),
+        ("slow", "1,100", "3.00x", "17%", "100", "1.0", "2.5"),
+    ]
+
+
+def test_an_unknown_peer_is_one_line() -> None:
+    with pytest.raises(ConfigError, match="no peer 'cwjax-0': choose one of cwjax-N, flax-loop"):
+        measure_in_turns([("cwjax-0", 56)], repeats=1, threads=1)
+
+
+def test_scaling_flags() -> None:
+    with pytest.raises(ConfigError, match="at least 1"):
+        scaling.Flags(runs=(0,))
+    with pytest.raises(ConfigError, match=r"ends in \.svg"):
+        scaling.Flags(plot=Path("cost.pdf"))
+
+
+def test_the_cost_figure_names_what_grows() -> None:
+    svg = cost_figure({"runs at once": {1: [200.0], 64: [100.0]}, "training examples": {1008: [1]}})
+    for text in ("runs at once", "training examples", "64", "1,008", "microseconds an"):
+        assert f">{text}<" in svg
+
+
+@pytest.mark.slow
+def test_scaling_measures_every_point(tmp_path: Path) -> None:
+    flags = ["--runs", "1", "2", "--examples", "56", "112", "--repeats", "1", "--threads", "1"]
+    files = ["--json", str(tmp_path / "cost.json"), "--plot", str(tmp_path / "cost.svg")]
+    command = [sys.executable, "-m", "experiments.scaling", *flags, *files]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    report = json.loads((tmp_path / "cost.json").read_text())
+    assert report["points"] == [[1, 56], [2, 56], [2, 112]]
+    assert all(len(row["repeats"]) == 1 for row in report["rows"])
+    assert (tmp_path / "cost.svg").read_text().startswith("<svg")
