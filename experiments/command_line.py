@@ -76,7 +76,7 @@ def run_main(main: Callable[[], Any]) -> NoReturn:
     """Runs a script; what the user can mend is one line, never a traceback."""
     warnings.showwarning = _show_warning
     try:
-        with _handled(_interrupt):
+        with _handled(_interrupting()):
             raise SystemExit(main())
     except ConfigError as error:
         fail(str(error))
@@ -97,8 +97,18 @@ def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
             signal.signal(number, previous)
 
 
-def _interrupt(number: int, _: object) -> NoReturn:
-    raise Interrupted(number)
+def _interrupting() -> Callable[[int, Any], None]:
+    """A handler that raises at the first signal; a further SIGINT ends the process at once."""
+    received: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        if not received:
+            received.append(number)
+            raise Interrupted(number)
+        if number == signal.SIGINT:
+            os._exit(128 + number)
+
+    return interrupt
 
 
 @contextlib.contextmanager

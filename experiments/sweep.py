@@ -16,6 +16,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,8 @@ def main() -> int:
         hosts=flags.hosts(),
     )
     try:
-        ended = sweep_display.follow(events, flags.sweep, flags.directory(), flags.quiet)
+        with closing(events):  # a signal that interrupts them lets the worker save first
+            ended = sweep_display.follow(events, flags.sweep, flags.directory(), flags.quiet)
     except WorkerLost as error:
         print(f"error: {error}; the same command continues where it stopped", file=sys.stderr)
         return 1

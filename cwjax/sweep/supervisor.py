@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ def run_sweep(
     retry_failed: bool = False,
     share: tuple[int, int] = (0, 1),
     hosts: Hosts | None = None,
-) -> Iterator[SweepEvent]:
+) -> Generator[SweepEvent, None, None]:
     """Trains what is missing of a sweep and derives its tables; yields what happens.
 
     A cell whose runs fail, or in which the training process is killed, is left as it is, and the
@@ -86,7 +86,7 @@ def run_sweep(
 
 def _run_with_others(
     config: SweepConfig, directory: Path, runtime: RuntimeConfig, hosts: Hosts
-) -> Iterator[SweepEvent]:
+) -> Generator[SweepEvent, None, None]:
     """One of several processes: the first holds the directory for all and derives the tables."""
     job = dataclasses.replace(_job(config, directory, runtime), hosts=hosts)
     with ExitStack() as stack:
