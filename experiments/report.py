@@ -122,9 +122,10 @@ def _merge(flags: Flags) -> int:
 
 
 def _report_side_by_side(directories: tuple[Path, ...], out: Path) -> int:
+    from cwjax.results.files import write_atomically
     from cwjax.results.report import read_comparison
     from cwjax.results.side_by_side import html_side_by_side
-    from cwjax.results.store import Store, write_atomically
+    from cwjax.results.store import Store
 
     for directory in directories:
         _check(directory)

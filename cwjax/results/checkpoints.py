@@ -24,9 +24,10 @@ import numpy as np
 from cwjax.config import ConfigError
 from cwjax.events import ChunkState
 from cwjax.plan import Run
+from cwjax.results.files import file_name, write_atomically
 from cwjax.results.manifest import differences
 from cwjax.results.record import History
-from cwjax.results.store import Store, file_name, write_atomically
+from cwjax.results.store import Store
 
 SCHEMA_VERSION = 1
 """Raised when a checkpoint's meaning changes; one of another version is refused."""

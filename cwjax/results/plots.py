@@ -165,6 +165,7 @@ def heat_map(
     column_names: Sequence[str],
     metric: Metric,
     labels: Mapping[str, str],
+    largest: float,
 ) -> Figure:
     """One arm over a sweep: data set × imbalance factor, with the verdict in each cell.
 
@@ -174,6 +175,7 @@ def heat_map(
         column_names: imbalance factors.
         metric: of all entries.
         labels: verdict's key -> word.
+        largest: the absolute difference that has the strongest colour.
     """
     cell_width, cell_height, left, bottom = 1.7, 0.72, 0.078 * max(map(len, row_names)) + 0.3, 0.6
     width, height = (
@@ -195,7 +197,7 @@ def heat_map(
         for x, entry in enumerate(row)
         if entry is not None and entry["estimates"] is not None
     ]
-    largest = max((abs(value) for _, _, value, _ in drawn), default=0.0) or 1.0
+    strongest = float(in_print(metric, largest)) or 1.0
     for y, x, value, key in drawn:
         improved = (value > 0) == metric.higher_is_better
         # At most half opaque, so that ink stays readable on it, on white and on black.
@@ -203,7 +205,7 @@ def heat_map(
             [x - 0.5, x + 0.5, x + 0.5, x - 0.5],
             [y - 0.5, y - 0.5, y + 0.5, y + 0.5],
             color=BLUE if improved else VERMILION,
-            alpha=0.5 * float(abs(value)) / largest,
+            alpha=0.5 * float(abs(value)) / strongest,
             linewidth=0,
         )
         axis.text(x, y - 0.12, f"{value:+.2f}", ha="center", va="center", weight="bold")

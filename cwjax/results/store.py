@@ -7,12 +7,10 @@ held and written in the same way; its runs are in the directories of its cells.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 import platform
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from cwjax.config import ConfigError
+from cwjax.results.files import file_name, write_atomically
 from cwjax.results.record import RunRecord
 
 SCHEMA_VERSION = 1
@@ -238,35 +237,3 @@ def open_store(directory: Path, marker: str = CONFIG) -> Iterator[Store]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()  # the file stays: unlinking it would race with the next holder
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The file is afterwards the old one or the new one, whole, whatever happens in between."""
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        error.filename = str(path)  # a failed write names none, a failed rename the temporary one
-        raise
-    # The rename itself is durable only when the directory is on disk too.
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def file_name(arm: str) -> str:
-    """An arm's name as part of a file name: two arms never share one, on any file system.
-
-    Plain names stay as they are; others lose what is not portable and gain a hash of the whole.
-    """
-    if re.fullmatch(r"[a-z0-9_]{1,80}", arm):
-        return arm
-    readable = re.sub(r"[^a-z0-9_.=-]+", "_", arm.lower())[:80]
-    return f"{readable}-{hashlib.sha256(arm.encode()).hexdigest()[:8]}"

@@ -14,8 +14,8 @@ import numpy as np
 
 from cwjax.config import ConfigError
 from cwjax.events import Event, RunStored
+from cwjax.results.files import file_name, write_atomically
 from cwjax.results.record import RunRecord
-from cwjax.results.store import file_name, write_atomically
 
 FOLDER = "tensorboard"
 

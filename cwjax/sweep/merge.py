@@ -14,8 +14,9 @@ from typing import Any
 from cwjax.config import ConfigError
 from cwjax.results.contents import arm_names
 from cwjax.results.derive import derive
+from cwjax.results.files import write_atomically
 from cwjax.results.manifest import continued, differences, union
-from cwjax.results.store import CONFIG, Store, open_store, write_atomically
+from cwjax.results.store import CONFIG, Store, open_store
 from cwjax.sweep.derive import derive_sweep
 from cwjax.sweep.directory import (
     SWEEP,

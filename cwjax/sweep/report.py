@@ -52,13 +52,8 @@ def sweep_headline(comparison: Mapping[str, Any]) -> str:
 
 def _arm_clause(arm: str, entries: Sequence[Mapping[str, Any]]) -> str:
     counts = Counter(entry["verdict"]["key"] for entry in entries)
-    total = len(entries)
-    parts = [
-        f"{VERDICT_LABELS[key]} in {counts[key]} of {total}"
-        for key in VERDICT_LABELS
-        if counts[key]
-    ]
-    return f"{arm}: {listed(parts)} cell{'s' * (total > 1)}"
+    parts = [f"{label} in {counts[key]}" for key, label in VERDICT_LABELS.items() if counts[key]]
+    return f"{arm}: {listed(parts)} of {len(entries)} cells"
 
 
 def heat_map_figure(comparison: Mapping[str, Any], arm: str) -> ReportFigure:
@@ -85,6 +80,9 @@ def heat_map_figure(comparison: Mapping[str, Any], arm: str) -> ReportFigure:
         ]
         for row in rows
     ]
+    # One scale for all arms, so that their maps can be compared.
+    estimates = [e["estimates"] for e in comparison["comparisons"] if e["estimates"] is not None]
+    largest = max((abs(estimate["difference"]) for estimate in estimates), default=0.0)
     columns = [f"{factor:g}" for factor in factors]
     name = f"heat_map_{_place(comparison, arm)}"
     words = "; ".join(
@@ -97,7 +95,7 @@ def heat_map_figure(comparison: Mapping[str, Any], arm: str) -> ReportFigure:
         caption=f"Mean difference in {metric.title}, {unit(metric)}, with the verdict; blue is "
         "better, red is worse, and the stronger the larger.",
         alt=f"{arm} compared with {comparison['baseline']} in {metric.title}: {words}.",
-        svg=to_svg(plots.heat_map(grid, rows, columns, metric, VERDICT_LABELS), name),
+        svg=to_svg(plots.heat_map(grid, rows, columns, metric, VERDICT_LABELS, largest), name),
     )
 
 

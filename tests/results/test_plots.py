@@ -158,7 +158,7 @@ def test_heat_map_has_a_value_and_a_verdict_in_each_cell(loaded: tuple[Contents,
     entry = loaded[1]["comparisons"][0]
     labels = {entry["verdict"]["key"]: "the verdict"}
     figure = plots.heat_map(
-        [[entry, None], [entry, entry]], ["a", "b"], ["10", "50"], METRIC, labels
+        [[entry, None], [entry, entry]], ["a", "b"], ["10", "50"], METRIC, labels, largest=0.5
     )
     words = list(texts(figure))
     assert words.count("the verdict") == 3

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from cwjax.config import ConfigError
 from cwjax.results import store as store_module
+from cwjax.results.files import file_name, write_atomically
 from cwjax.results.record import RunRecord
-from cwjax.results.store import check_directory, file_name, open_store, write_atomically
+from cwjax.results.store import check_directory, open_store
 
 
 def make_record(arm: str = "uniform", seed: int = 0) -> RunRecord:

@@ -15,7 +15,7 @@ from drawn_runs import make_dataset, make_record
 from cwjax.config import ConfigError
 from cwjax.events import RunStored
 from cwjax.results import tensorboard
-from cwjax.results.store import file_name
+from cwjax.results.files import file_name
 
 
 def read_back(folder: Path) -> dict[str, list[tuple[int, float]]]:
