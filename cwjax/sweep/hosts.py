@@ -54,6 +54,17 @@ def join(hosts: Hosts) -> tuple[int, int]:
     return jax.process_index(), jax.process_count()
 
 
+def leave() -> None:
+    """Ends what `join` began, together with the others.
+
+    Without it the first process, which the others listen to, could end before they know that all
+    is done, and they would take it for lost.
+    """
+    import jax
+
+    jax.distributed.shutdown()
+
+
 def barrier(name: str) -> None:
     """Waits until every process is here.
 

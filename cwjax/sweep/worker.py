@@ -30,7 +30,7 @@ from cwjax.methods.custom_weights import remember
 from cwjax.plan import Run, make_plan
 from cwjax.results.store import Store, open_store
 from cwjax.sweep import messages
-from cwjax.sweep.hosts import Hosts, barrier, join
+from cwjax.sweep.hosts import Hosts, barrier, join, leave
 
 GO, STOP = "go", "stop"
 """What the supervisor says."""
@@ -91,6 +91,7 @@ def _work(job: Job, connection: Connection) -> None:
         if job.hosts is not None:
             connection.send(messages.Waiting())
             barrier("trained")
+            leave()
     connection.send(messages.Done())
 
 

@@ -182,5 +182,5 @@ def test_a_lost_process_ends_the_other_and_a_restart_goes_on(
     if how == "hangs":
         os.killpg(pair[victim].pid, signal.SIGKILL)
     again = start_pair(dataset, tmp_path / "sweep")
-    assert [end(process)[0] for process in again] == [0, 0]
+    assert [end(process) for process in again] == [(0, ""), (0, "")]
     assert_equal(tmp_path / "sweep", unbroken)
