@@ -1,4 +1,4 @@
-"""Sets JAX up before its backend starts: platform, threads, compile cache.
+"""Sets JAX up before its backend starts: platform, host devices, threads, compile cache.
 
 The only place that touches XLA flags. All of it must happen before the first array exists, because
 a backend that has started ignores later changes without a word.
@@ -6,6 +6,7 @@ a backend that has started ignores later changes without a word.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import jax
 
-from cwjax.config import ConfigError, RuntimeConfig
+from cwjax.config import ConfigError, RuntimeConfig, available_cores
 from cwjax.data.cache import cache_directory
 
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"
@@ -26,6 +27,9 @@ _NUMBER_FLAGS = {
     "jax_enable_x64": False,
 }
 """JAX's flags that decide random numbers and types, with the values that they have by default."""
+
+LANES_PER_CPU_DEVICE = 32
+"""XLA:CPU executes no more programs at once on one device; larger machines need several."""
 
 _MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}
 
@@ -48,6 +52,9 @@ def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, A
     """
     if runtime.platform in ("cpu", "tpu"):  # "gpu" is several platforms to JAX, all but one missing
         jax.config.update("jax_platforms", runtime.platform)
+    num_devices = -(-available_cores() // LANES_PER_CPU_DEVICE)
+    with contextlib.suppress(RuntimeError):  # JAX runs already: the caller's devices are used
+        jax.config.update("jax_num_cpu_devices", num_devices)
     flags = os.environ.get("XLA_FLAGS", "")
     if SINGLE_THREADED.split("=")[0] not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {SINGLE_THREADED}".strip()

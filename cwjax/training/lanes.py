@@ -2,9 +2,9 @@
 
 A *lane* trains one chunk of runs at a time. On CPU there is a lane a core, and each trains single
 runs: nothing is shared, so a run's bits depend on nothing but the run. All cores are one JAX
-device, which executes as many programs at once as there are threads that call it, so the lanes use
-one compiled copy (a device a core would compile one each). On accelerators all devices together are
-one lane that trains a wide chunk: each device its share, vmapped.
+device, which executes a program in each thread that calls it, so the lanes use one compiled copy
+(a device a core would compile one each). On accelerators all devices together are one lane that
+trains a wide chunk: each device its share, vmapped.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cwjax.config import available_cores
+from cwjax.training.devices import LANES_PER_CPU_DEVICE
 from cwjax.training.train import Batches, Block, Programs
 
 CPU_TRAINING_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
@@ -110,7 +111,9 @@ def default_lanes(width: int | None) -> list[Lane]:
     """
     devices = jax.local_devices()
     if devices[0].platform == "cpu":
-        return [Lane(devices[:1], None)] * available_cores()
+        lanes = [Lane([device], None) for device in devices]
+        cores = range(available_cores())
+        return [lanes[core // LANES_PER_CPU_DEVICE % len(lanes)] for core in cores]
     if width is None:
         raise ValueError("lanes on accelerators need a width: see fitting_width")
     return [Lane(devices, -(-width // len(devices)) * len(devices))]

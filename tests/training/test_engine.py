@@ -22,7 +22,7 @@ from cwjax.training import chunk, engine
 from cwjax.training.batches import epoch_blocks
 from cwjax.training.cnn import CNN
 from cwjax.training.engine import Engine, chunk_runs
-from cwjax.training.lanes import Lane
+from cwjax.training.lanes import Lane, default_lanes
 from cwjax.training.layers import dropout
 from cwjax.training.train import Block, Examples, Programs, RunState, make_programs
 
@@ -81,8 +81,8 @@ def cpu_lanes(num_devices: int) -> list[Lane]:
 def test_a_runs_bits_do_not_depend_on_devices_or_neighbours(tiny_dataset: Dataset) -> None:
     runs = [make_run(0), make_run(1, class_weights=[1, 2, 3]), make_run(2, focal_gamma=2)]
     alone = results(runs[1:2], tiny_dataset, cpu_lanes(1))
-    for lanes in (cpu_lanes(1), cpu_lanes(2), cpu_lanes(4), cpu_lanes(1) * 2, cpu_lanes(1) * 4):
-        together = results(runs, tiny_dataset, lanes)
+    for used in (cpu_lanes(1), cpu_lanes(2), cpu_lanes(4), cpu_lanes(1) * 2, cpu_lanes(1) * 4):
+        together = results(runs, tiny_dataset, used)
         assert sorted(together) == [0, 1, 2]
         np.testing.assert_array_equal(together[1], alone[1])
     assert not np.array_equal(together[0], together[1])
@@ -183,6 +183,15 @@ def test_chunks_hold_only_runs_that_train_in_lockstep() -> None:
     chunks = [[run.seed for run in chunk] for chunk in chunk_runs(runs, 4)]
     assert chunks == [[0, 2], [1], [3]]
     assert [len(chunk) for chunk in chunk_runs([make_run(s) for s in range(5)], 2)] == [2, 2, 1]
+
+
+def test_cores_share_a_device_as_far_as_it_serves_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XLA:CPU executes 32 programs at once on one device."""
+    monkeypatch.setattr("cwjax.training.lanes.available_cores", lambda: 70)
+    used = default_lanes(None)
+    devices = [lane.devices[0] for lane in used]
+    assert devices == [jax.devices()[0]] * 32 + [jax.devices()[1]] * 32 + [jax.devices()[2]] * 6
+    assert len(set(used)) == 3  # each compiles once
 
 
 def test_width_must_fill_the_devices() -> None:
