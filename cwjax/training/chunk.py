@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,15 +54,15 @@ class ChunkTrainer:
         self._examples = lane.put_shared(examples_of(dataset))
 
     def train(
-        self, runs: list[Run], stop: threading.Event, begun: ChunkState | None = None
+        self, runs: list[Run], stopping: Callable[[], bool], begun: ChunkState | None = None
     ) -> Iterator[TrainingEvent]:
         """All epochs of one chunk, or what `begun` leaves of them.
 
-        Ends early, with a `ChunkState` instead of the last events, once `stop` is set.
+        Ends early, with a `ChunkState` instead of the last events, once `stopping()`.
         """
         chunk = self._begin(runs, begun)
         while chunk.epoch < runs[0].num_epochs:
-            ended = yield from self._train_epoch(chunk, stop)
+            ended = yield from self._train_epoch(chunk, stopping)
             if not ended:
                 return
             losses = self._lane.get_runs(chunk.state.loss_sum) / len(runs[0].train_indices)
@@ -106,7 +105,7 @@ class ChunkTrainer:
         return self._lane.put_runs(keys), self._lane.put_runs(rows)
 
     def _train_epoch(
-        self, chunk: _Chunk, stop: threading.Event
+        self, chunk: _Chunk, stopping: Callable[[], bool]
     ) -> Generator[TrainingEvent, None, bool]:
         """The steps that are left of an epoch; returns whether it came to its end."""
         if chunk.epoch == chunk.runs[0].first_stage_epochs and chunk.step == 0:
@@ -123,13 +122,13 @@ class ChunkTrainer:
             chunk.state = self._train_block(chunk, block)
             chunk.step += int(block.num_steps)
             yield StepsFinished(int(block.batches.valid[: len(chunk.runs)].sum()))
-            stopping = stop.is_set()
-            if stopping or time.monotonic() >= chunk.keep_at:
+            ends_here = stopping()
+            if ends_here or time.monotonic() >= chunk.keep_at:
                 chunk.keep_at = time.monotonic() + CHECKPOINT_SECONDS
                 # Copied: the next block gives the memory of this state back.
                 arrays = _by_name(jax.tree.map(np.array, self._lane.get_runs(chunk.state)))
                 yield ChunkState(tuple(chunk.runs), chunk.epoch, chunk.step, arrays)
-            if stopping:
+            if ends_here:
                 return False
         return True
 

@@ -85,16 +85,19 @@ class Engine:
         chunks = iter(self._chunks(runs, begun))
         taking = threading.Lock()
         events: queue.SimpleQueue[TrainingEvent | BaseException | None] = queue.SimpleQueue()
-        stop = stop or threading.Event()
+        closed = threading.Event()  # not `stop`: the caller may go on with another engine
+
+        def stopping() -> bool:
+            return closed.is_set() or (stop is not None and stop.is_set())
 
         def work(trainer: ChunkTrainer) -> None:
             try:
-                while not stop.is_set():
+                while not stopping():
                     with taking:
                         chunk, state = next(chunks, (None, None))
                     if chunk is None:
                         break
-                    trained = trainer.train(chunk, stop, state)
+                    trained = trainer.train(chunk, stopping, state)
                     for event in _isolated(trained, chunk, self._runs_per_device):
                         events.put(event)
                 events.put(None)
@@ -115,7 +118,7 @@ class Engine:
                     else:
                         yield event
             finally:
-                stop.set()
+                closed.set()
 
     def _chunks(
         self, runs: Sequence[Run], begun: Sequence[ChunkState]
