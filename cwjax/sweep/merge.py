@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cwjax.config import ConfigError
-from cwjax.results.contents import arm_names
+from cwjax.results.contents import arm_names, refuse_foreign_runs
 from cwjax.results.derive import derive
 from cwjax.results.files import write_atomically
 from cwjax.results.manifest import continued, differences, union
@@ -114,6 +114,7 @@ def _config(source: Store) -> dict[str, Any]:
     content = source.read_config()
     if content is None:
         raise ConfigError(f"{source.directory} holds no {CONFIG}: give a directory of results")
+    refuse_foreign_runs(source, content)  # they would not be copied
     return content
 
 

@@ -85,7 +85,7 @@ class Engine:
         chunks = iter(self._chunks(runs, begun))
         taking = threading.Lock()
         events: queue.SimpleQueue[TrainingEvent | BaseException | None] = queue.SimpleQueue()
-        closed = threading.Event()
+        closed = threading.Event()  # not `stop`: the caller may go on with another engine
 
         def stopping() -> bool:
             return closed.is_set() or (stop is not None and stop.is_set())

@@ -62,12 +62,12 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, errors
 
 
-def files(directory: Path) -> dict[str, bytes]:
-    """Every file but the log, which alone holds clock times; directories count as empty files."""
+def files(directory: Path, *, with_log: bool = False) -> dict[str, bytes]:
+    """Every file, by default but the log, which alone holds clock times; directories are empty."""
     return {
         str(path.relative_to(directory)): path.read_bytes() if path.is_file() else b""
         for path in directory.rglob("*")
-        if path.name != "log.jsonl"
+        if with_log or path.name != "log.jsonl"
     }
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import jax
 import pytest
+from comparisons import files
 
 from cwjax import experiment
 from cwjax.config import ConfigError, ExperimentConfig, RuntimeConfig
 from cwjax.events import RunStored, TrainingEvent
 from cwjax.plan import Run
 from cwjax.training import lanes, width
-from cwjax.training.engine import ChunkTrainer
+from cwjax.training.chunk import ChunkTrainer
 
 ONE_CORE = RuntimeConfig(max_parallel_runs=1)
 
@@ -35,10 +36,6 @@ def limit_memory(monkeypatch: pytest.MonkeyPatch, is_exceeded: Exceeded) -> None
     monkeypatch.setattr(ChunkTrainer, "train", limited)
 
 
-def run_files(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (directory / "runs").iterdir()}
-
-
 @pytest.mark.fault(57)
 @pytest.mark.slow
 def test_fewer_runs_side_by_side_from_then_on(
@@ -53,7 +50,7 @@ def test_fewer_runs_side_by_side_from_then_on(
     with pytest.warns(UserWarning, match="device memory is exceeded: 2 runs side by side"):
         list(experiment.run(tiny_config, tmp_path / "exceeded"))
     assert json.loads((tmp_path / "exceeded" / "config.json").read_text())["width"] == 2
-    assert run_files(tmp_path / "exceeded") == run_files(tmp_path / "unbroken")
+    assert files(tmp_path / "exceeded" / "runs") == files(tmp_path / "unbroken" / "runs")
 
 
 @pytest.mark.fault(58)
@@ -64,10 +61,10 @@ def test_one_run_alone_does_not_fit(
         limit_memory(patch, lambda _, chunk: (chunk[0].arm, chunk[0].seed) == ("balanced", 1))
         with pytest.raises(ConfigError, match=r"one run does not fit .*smaller --batch-size"):
             list(experiment.run(tiny_config, tmp_path, ONE_CORE))
-    finished = run_files(tmp_path)
+    finished = files(tmp_path / "runs")
     assert sorted(finished) == ["balanced-0.npz", "uniform-0.npz", "uniform-1.npz"]
     events = list(experiment.run(tiny_config, tmp_path, ONE_CORE))
     assert sum(isinstance(event, RunStored) for event in events) == 4
-    completed = run_files(tmp_path)
+    completed = files(tmp_path / "runs")
     assert {name: completed[name] for name in finished} == finished
     assert len(completed) == 4

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from comparisons import files
 
 from cwjax import experiment
 from cwjax.config import ExperimentConfig, RuntimeConfig
@@ -19,10 +20,6 @@ ONE_CORE = RuntimeConfig(max_parallel_runs=1)
 pytestmark = pytest.mark.usefixtures("no_report")
 
 
-def run_files(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (directory / "runs").iterdir()}
-
-
 @pytest.mark.fault(51)
 def test_one_arm_diverges(tiny_config: ExperimentConfig, tmp_path: Path) -> None:
     list(experiment.run(tiny_config, tmp_path / "without", ONE_CORE))
@@ -30,7 +27,7 @@ def test_one_arm_diverges(tiny_config: ExperimentConfig, tmp_path: Path) -> None
     arms = ("uniform", f"custom:file={tmp_path}/huge.json", "balanced")
     with_huge = dataclasses.replace(tiny_config, arms=arms)
     *_, finished = experiment.run(with_huge, tmp_path / "with", ONE_CORE)
-    without, beside = run_files(tmp_path / "without"), run_files(tmp_path / "with")
+    without, beside = files(tmp_path / "without" / "runs"), files(tmp_path / "with" / "runs")
     assert len(without) == 4
     assert {name: beside[name] for name in without} == without
     scores = pd.read_parquet(tmp_path / "with" / "scores.parquet").set_index("arm")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from comparisons import files
 from drawn_runs import write_runs
 
 from cwjax.results.store import open_store
@@ -21,14 +22,6 @@ ROOT = Path(__file__).parents[2]
 def compare(*flags: object, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     command = [*prefix, sys.executable, "-m", "experiments.compare", *map(str, flags)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-
-
-def files(directory: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file()
-    }
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -70,18 +63,18 @@ def test_a_new_directory_below_one_that_is_read_only(tmp_path: Path) -> None:
 def test_an_experiment_that_became_read_only(tmp_path: Path) -> None:
     directory = tmp_path / "results"
     write_runs(directory, {"uniform": 0.0, "balanced": 0.5}, 2)
-    before = files(directory)
+    before = files(directory, with_log=True)
     with read_only(directory), read_only(directory / "runs"):
         result = compare("--out", directory, prefix=unprivileged())
     assert_refused(result, f"{directory} is not writable: give another directory")
-    assert files(directory) == before
+    assert files(directory, with_log=True) == before
 
 
 @pytest.mark.fault(12)
 def test_a_directory_that_another_process_holds(tiny_npz: str, tmp_path: Path) -> None:
     with open_store(tmp_path / "results"):
-        before = files(tmp_path / "results")
+        before = files(tmp_path / "results", with_log=True)
         flags = ["--dataset", tiny_npz, "--imbalance-factor", 4]
         result = compare(*flags, "--out", tmp_path / "results")
         assert_refused(result, f"is in use by process {os.getpid()} on", "give another directory")
-        assert files(tmp_path / "results") == before
+        assert files(tmp_path / "results", with_log=True) == before

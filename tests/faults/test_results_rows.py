@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from comparisons import files
 from drawn_runs import make_dataset, write_runs
 
 from cwjax import experiment
@@ -20,14 +21,6 @@ from cwjax.results.store import Store
 pytestmark = [pytest.mark.fault(65)]
 
 ROOT = Path(__file__).parents[2]
-
-
-def files(directory: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file()
-    }
 
 
 def cut_short(runs: Path) -> None:
@@ -80,10 +73,10 @@ def test_reports_refuse_them(
     directory = tmp_path / "results"
     shutil.copytree(drawn, directory)
     damage(directory / "runs")
-    before = files(directory)
+    before = files(directory, with_log=True)
     with pytest.raises(ConfigError, match=message):
         read_contents(Store(directory))
-    assert files(directory) == before
+    assert files(directory, with_log=True) == before
 
 
 def test_a_run_of_another_experiment_is_refused(drawn: Path, tmp_path: Path) -> None:
@@ -109,10 +102,10 @@ def test_a_continued_experiment_refuses_them_before_it_trains(
         shutil.copytree(tmp_path / "good", directory)
         (directory / "runs" / "uniform-0.npz").unlink()  # something to train
         damage(directory / "runs")
-        before = files(directory)
+        before = files(directory, with_log=True)
         with pytest.raises(ConfigError, match=message):
             list(experiment.run(tiny_config, directory, one_core))
-        assert files(directory) == before
+        assert files(directory, with_log=True) == before
 
 
 @pytest.mark.parametrize(

@@ -105,3 +105,14 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
                 tmp_path / f"out{place}",
                 allow_environment_change=False,
             )
+
+
+@pytest.mark.fault(65)
+def test_a_foreign_run_is_refused_and_not_left_behind(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_runs(tmp_path / name, {"uniform": 0.0, "balanced": 0.5}, 2)
+    runs = tmp_path / "b" / "runs"
+    shutil.copyfile(runs / "balanced-0.npz", runs / "focal-0.npz")
+    with pytest.raises(ConfigError, match=r"b/runs/focal-0\.npz is of no arm and seed of this"):
+        merge([tmp_path / "a", tmp_path / "b"], tmp_path / "out", allow_environment_change=False)
+    assert not (tmp_path / "out").exists()
