@@ -93,17 +93,9 @@ def enter(
 
 
 def _manifest(plan: Plan, device: dict[str, Any]) -> dict[str, Any]:
-    dataset = plan.dataset
     return manifest(
         plan.config,
-        dataset={
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "num_train": len(dataset.train_labels),
-            "num_test": len(dataset.test_labels),
-            "image_shape": list(dataset.image_shape),
-            "class_names": list(dataset.class_names),
-        },
+        dataset=plan.dataset,
         class_counts={
             str(seed): split.class_counts.tolist() for seed, split in plan.splits.items()
         },

@@ -113,14 +113,7 @@ def write_start(
     counts = make_record(dataset, "uniform", 0, 0).class_counts.tolist()
     content = manifest(
         config,
-        dataset={
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "num_train": len(dataset.train_labels),
-            "num_test": len(dataset.test_labels),
-            "image_shape": list(dataset.image_shape),
-            "class_names": list(dataset.class_names),
-        },
+        dataset=dataset,
         class_counts={str(seed): counts for seed in config.all_seeds},
         equal_arms=equal_arms or {},
         device=DEVICE,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cwjax.config import ConfigError, ExperimentConfig
+from cwjax.data.dataset import Dataset
 from cwjax.methods.arms import weight_files
 from cwjax.results.store import SCHEMA_VERSION
 
@@ -18,7 +19,7 @@ _PACKAGES = ("cwjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 def manifest(
     config: ExperimentConfig,
     *,
-    dataset: Mapping[str, Any],
+    dataset: Dataset,
     class_counts: Mapping[str, list[int]],
     equal_arms: Mapping[str, str],
     device: Mapping[str, Any],
@@ -27,7 +28,7 @@ def manifest(
 
     Args:
         config: the experiment.
-        dataset: name, fingerprint, sizes and class names.
+        dataset: that all runs are trained on.
         class_counts: training examples of each class `[num_classes]`, for every seed.
         equal_arms: arms that equal an earlier one on every seed: name -> the earlier one's name.
         device: platform, kind and the number of runs side by side in one program.
@@ -39,7 +40,14 @@ def manifest(
         "seeds": list(config.all_seeds),
         "null_control": config.null_control,
         "custom_weights": weight_files(config.arms),
-        "dataset": dict(dataset),
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "num_train": len(dataset.train_labels),
+            "num_test": len(dataset.test_labels),
+            "image_shape": list(dataset.image_shape),
+            "class_names": list(dataset.class_names),
+        },
         "class_counts": dict(class_counts),
         "equal_arms": dict(equal_arms),
         "environment": {

@@ -59,24 +59,9 @@ def assert_equal(out: Path, unbroken: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory, tiny_dataset) -> str:
-    import numpy as np
-
-    path = tmp_path_factory.mktemp("data") / "tiny.npz"
-    np.savez(
-        path,
-        images=tiny_dataset.train_images,
-        labels=tiny_dataset.train_labels,
-        test_images=tiny_dataset.test_images,
-        test_labels=tiny_dataset.test_labels,
-    )
-    return f"npz:{path}"
-
-
-@pytest.fixture(scope="module")
-def unbroken(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unbroken(tiny_npz: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("unbroken") / "sweep"
-    assert end(start(dataset, out))[0] == 0
+    assert end(start(tiny_npz, out))[0] == 0
     assert len(run_files(out)) == 8
     return out
 
@@ -94,35 +79,35 @@ def kill_and_run_again(dataset: str, out: Path, kills: int, rng: random.Random) 
 
 @pytest.mark.slow
 @pytest.mark.fault(1, 4, 13)
-def test_a_sweep_that_is_killed_three_times(dataset: str, unbroken: Path, tmp_path: Path) -> None:
-    kill_and_run_again(dataset, tmp_path / "sweep", 3, random.Random(3))
+def test_a_sweep_that_is_killed_three_times(tiny_npz: str, unbroken: Path, tmp_path: Path) -> None:
+    kill_and_run_again(tiny_npz, tmp_path / "sweep", 3, random.Random(3))
     assert_equal(tmp_path / "sweep", unbroken)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.fault(1, 4, 13)
-def test_a_sweep_that_is_killed_twenty_times(dataset: str, unbroken: Path, tmp_path: Path) -> None:
-    kill_and_run_again(dataset, tmp_path / "sweep", 20, random.Random(20))
+def test_a_sweep_that_is_killed_twenty_times(tiny_npz: str, unbroken: Path, tmp_path: Path) -> None:
+    kill_and_run_again(tiny_npz, tmp_path / "sweep", 20, random.Random(20))
     assert_equal(tmp_path / "sweep", unbroken)
 
 
 @pytest.mark.slow
 @pytest.mark.fault(6)
-def test_sigterm_saves_a_sweep(dataset: str, unbroken: Path, tmp_path: Path) -> None:
-    process = start(dataset, tmp_path / "sweep")
+def test_sigterm_saves_a_sweep(tiny_npz: str, unbroken: Path, tmp_path: Path) -> None:
+    process = start(tiny_npz, tmp_path / "sweep")
     wait_for_runs(tmp_path / "sweep", 2, process)
     process.terminate()
     code, errors = end(process)
     assert code == 143
     assert "the same command continues" in errors
-    assert end(start(dataset, tmp_path / "sweep"))[0] == 0
+    assert end(start(tiny_npz, tmp_path / "sweep"))[0] == 0
     assert_equal(tmp_path / "sweep", unbroken)
 
 
 @pytest.fixture
-def pair(dataset: str, tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
+def pair(tiny_npz: str, tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
     """Two processes that share a sweep, on two CPU cores each."""
-    processes = start_pair(dataset, tmp_path / "sweep")
+    processes = start_pair(tiny_npz, tmp_path / "sweep")
     yield processes
     for process in processes:
         if process.poll() is None:
@@ -163,7 +148,7 @@ def test_a_lost_process_ends_the_other_and_a_restart_goes_on(
     victim: int,
     how: str,
     pair: list[subprocess.Popen[str]],
-    dataset: str,
+    tiny_npz: str,
     unbroken: Path,
     tmp_path: Path,
 ) -> None:
@@ -181,6 +166,6 @@ def test_a_lost_process_ends_the_other_and_a_restart_goes_on(
     assert errors.splitlines()[-1].startswith("error: ")
     if how == "hangs":
         os.killpg(pair[victim].pid, signal.SIGKILL)
-    again = start_pair(dataset, tmp_path / "sweep")
+    again = start_pair(tiny_npz, tmp_path / "sweep")
     assert [end(process) for process in again] == [(0, ""), (0, "")]
     assert_equal(tmp_path / "sweep", unbroken)
