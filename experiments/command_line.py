@@ -56,14 +56,19 @@ def parse(
 
 
 def _one_line(boxed: str) -> str:
-    """The message inside the box that tyro draws, without the frame and the help below it."""
+    """The message inside the box that tyro draws, without the frame and the help below it.
+
+    Where the terminal has no box characters, a rule of hyphens stands above the message too.
+    """
     lines = [line.strip("│ ") for line in boxed.splitlines()[1:]]
+    if re.match("-+$", lines[0]):
+        del lines[0]
     message = []
     for line in lines:
-        if re.match(r"^[─╰╯]+", line):
+        if re.match("[─╰╯]+|-+$", line):
             break
         message.append(line)
-    return re.sub(r"^Error parsing [a-z._]+: ", "", " ".join(message)) + " (--help lists the flags)"
+    return re.sub(r"^Error parsing [\w.]+: ", "", " ".join(message)) + " (--help lists the flags)"
 
 
 def fail(message: str) -> NoReturn:

@@ -50,6 +50,17 @@ def test_scaling_flags() -> None:
         scaling.Flags(plot=Path("cost.pdf"))
 
 
+def test_a_mistake_of_the_script_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["scaling", "--plot", "cost.pdf"])
+    with pytest.raises(SystemExit, match="2"):
+        scaling.main()
+    assert capsys.readouterr().err == (
+        "error: --plot is cost.pdf: give a name that ends in .svg (--help lists the flags)\n"
+    )
+
+
 def test_the_cost_figure_names_what_grows() -> None:
     svg = cost_figure({"runs at once": {1: [200.0], 64: [100.0]}, "training examples": {1008: [1]}})
     for text in ("runs at once", "training examples", "64", "1,008", "microseconds an"):
