@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from cwjax.analysis.comparison import paired_comparison
     from cwjax.config import (
         AnalysisConfig,
-        ConfigError,
         DataConfig,
         ExperimentConfig,
         RuntimeConfig,
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     )
     from cwjax.data.dataset import Dataset
     from cwjax.data.sources import load_dataset
+    from cwjax.errors import ConfigError
     from cwjax.experiment import run
     from cwjax.training.cnn import CNN
 
@@ -41,7 +41,7 @@ __all__ = [
 _HOMES = {
     "AnalysisConfig": "cwjax.config",
     "CNN": "cwjax.training.cnn",
-    "ConfigError": "cwjax.config",
+    "ConfigError": "cwjax.errors",
     "DataConfig": "cwjax.config",
     "Dataset": "cwjax.data.dataset",
     "ExperimentConfig": "cwjax.config",

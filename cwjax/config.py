@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message is one line that names it and the mend."""
+from cwjax.errors import ConfigError
 
 
 def _require(condition: bool, message: str) -> None:

@@ -8,10 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from cwjax.analysis.metrics import score
-from cwjax.config import ConfigError, DesignConfig, ExperimentConfig
+from cwjax.config import DesignConfig, ExperimentConfig
 from cwjax.data.dataset import Dataset
 from cwjax.data.sources import load_dataset
 from cwjax.data.split import Split, split_dataset
+from cwjax.errors import ConfigError
 from cwjax.methods.arm_row import ArmRow, row_bytes
 from cwjax.methods.arms import arm_row, parse_arm, total_epochs
 from cwjax.methods.registry import Arm, ArmContext

@@ -22,7 +22,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from cwjax.config import ConfigError, available_cores
+from cwjax.config import available_cores
+from cwjax.errors import ConfigError
 from experiments import command_line
 from experiments.peers import PeerName
 from experiments.peers.process import measure_in_turns

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 
 Flags = TypeVar("Flags")
 Event = TypeVar("Event")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import tyro
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from experiments import command_line
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cwjax.config import ConfigError, available_cores
+from cwjax.config import available_cores
+from cwjax.errors import ConfigError
 from experiments import command_line
 from experiments.benchmark import machine
 from experiments.peers.process import measure_in_turns

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cwjax.config import ConfigError, RuntimeConfig
+from cwjax.config import RuntimeConfig
+from cwjax.errors import ConfigError
 from cwjax.sweep.config import SweepConfig
 from cwjax.sweep.hosts import Hosts
 from experiments import command_line

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from experiments import benchmark, scaling
 from experiments.cost_figure import cost_figure
 from experiments.peers.process import measure_in_turns

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from cwjax import experiment
-from cwjax.config import AnalysisConfig, ConfigError, ExperimentConfig, RuntimeConfig
+from cwjax.config import AnalysisConfig, ExperimentConfig, RuntimeConfig
 from cwjax.data.dataset import Dataset
+from cwjax.errors import ConfigError
 from cwjax.events import EpochFinished, Finished, Planned, RunFinished, RunStored, StepsFinished
 from cwjax.methods import custom_weights
 from cwjax.plan import NULL_CONTROL, make_plan

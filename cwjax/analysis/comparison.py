@@ -12,7 +12,7 @@ from cwjax.analysis.intervals import finite_array
 from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.pairing import ArmScores, Pair
 from cwjax.analysis.rules import Rules
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 
 
 def paired_comparison(

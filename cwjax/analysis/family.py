@@ -18,7 +18,7 @@ from cwjax.analysis.verdict import (
     no_pairs,
     refused,
 )
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cwjax.analysis.metrics import Metric
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 
 Policy = Literal["drop-pair", "worst-score"]
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.pairing import Policy
-from cwjax.config import AnalysisConfig, ConfigError
+from cwjax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cwjax.config import AnalysisConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 
 _ROUNDING = 1e-9  # so that a product that is whole but for its last bits is not floored below
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cwjax.config import ConfigError
 from cwjax.data.cache import cached_dataset
 from cwjax.data.dataset import DataError, Dataset
 from cwjax.data.idx import idx_files, read_idx_dataset
@@ -29,6 +28,7 @@ from cwjax.data.tfds_source import (
     read_prepared,
     tfds_roots,
 )
+from cwjax.errors import ConfigError
 
 
 def load_dataset(spec: str, data_dir: Path | None = None) -> Dataset:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.methods import posthoc, schemes  # noqa: F401  (they register their schemes)
 from cwjax.methods.arm_row import ArmRow
 from cwjax.methods.class_weights import check_class_counts

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 
 
 def balanced(class_counts: np.ndarray) -> np.ndarray:

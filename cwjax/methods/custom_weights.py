@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 
 
 @dataclass(frozen=True)

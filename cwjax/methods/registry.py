@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_typ
 
 import numpy as np
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 
 Kind = Literal["class_weights", "training", "two_stage", "post_hoc"]
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.events import ChunkState
 from cwjax.plan import Run
 from cwjax.results.files import file_name, write_atomically

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from cwjax.config import AnalysisConfig, ConfigError
+from cwjax.config import AnalysisConfig
+from cwjax.errors import ConfigError
 from cwjax.plan import NULL_CONTROL
 from cwjax.results.examples import Examples, read_examples
 from cwjax.results.record import RunRecord

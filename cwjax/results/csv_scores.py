@@ -15,7 +15,7 @@ from cwjax.analysis.comparison import compare_arms
 from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.pairing import ArmScores
 from cwjax.analysis.rules import Rules
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 
 Scores = dict[str, dict[int, float]]  # arm -> seed -> score
 

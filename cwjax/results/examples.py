@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cwjax.config import ConfigError
 from cwjax.data.dataset import Dataset
+from cwjax.errors import ConfigError
 
 SAMPLES_PER_CLASS = 6
 """Training images of each class that are kept."""

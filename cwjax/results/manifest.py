@@ -8,8 +8,9 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from cwjax.config import ConfigError, ExperimentConfig
+from cwjax.config import ExperimentConfig
 from cwjax.data.dataset import Dataset
+from cwjax.errors import ConfigError
 from cwjax.methods.arms import weight_files
 from cwjax.results.store import SCHEMA_VERSION
 

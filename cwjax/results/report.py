@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cwjax.analysis.metrics import METRICS
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.results import measured
 from cwjax.results.contents import Contents, read_contents
 from cwjax.results.store import Store

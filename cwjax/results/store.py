@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.results.files import file_name, write_atomically
 from cwjax.results.record import RunRecord
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.events import Event, RunStored
 from cwjax.results.files import file_name, write_atomically
 from cwjax.results.record import RunRecord

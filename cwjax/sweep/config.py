@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cwjax.config import ConfigError, DataConfig, DesignConfig, ExperimentConfig, short_hash
+from cwjax.config import DataConfig, DesignConfig, ExperimentConfig, short_hash
+from cwjax.errors import ConfigError
 from cwjax.methods.arms import weight_files
 
 

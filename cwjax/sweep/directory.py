@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.methods.custom_weights import remember
 from cwjax.results.manifest import differences, union
 from cwjax.results.store import CELLS, SCHEMA_VERSION, Store

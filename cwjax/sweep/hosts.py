@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 
 JOIN_SECONDS = 300
 """For all processes to have started."""

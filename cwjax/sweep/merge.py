@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.results.contents import arm_names, refuse_foreign_runs
 from cwjax.results.derive import derive
 from cwjax.results.files import write_atomically

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
-from cwjax.config import ConfigError, RuntimeConfig
+from cwjax.config import RuntimeConfig
+from cwjax.errors import ConfigError
 from cwjax.methods.arms import weight_files
 from cwjax.plan import make_plan
 from cwjax.results.store import Store, open_store

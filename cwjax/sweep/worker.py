@@ -16,7 +16,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from cwjax.cell import Cell, enter
-from cwjax.config import ConfigError, ExperimentConfig, RuntimeConfig
+from cwjax.config import ExperimentConfig, RuntimeConfig
+from cwjax.errors import ConfigError
 from cwjax.events import (
     Event,
     Planned,

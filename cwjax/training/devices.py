@@ -14,8 +14,9 @@ from typing import Any
 
 import jax
 
-from cwjax.config import ConfigError, RuntimeConfig, available_cores
+from cwjax.config import RuntimeConfig, available_cores
 from cwjax.data.cache import cache_directory
+from cwjax.errors import ConfigError
 
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"
 """One thread a run: faster than sharing the cores within a run, and sums are always taken in the

@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 
-from cwjax.config import ConfigError, TrainConfig
+from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
+from cwjax.errors import ConfigError
 from cwjax.events import ChunkState, RunsFailed, RunsStarted, TrainingEvent
 from cwjax.plan import Run
 from cwjax.training.chunk import ChunkTrainer

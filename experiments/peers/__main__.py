@@ -26,7 +26,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import tyro
 
-from cwjax.config import ConfigError, available_cores
+from cwjax.config import available_cores
+from cwjax.errors import ConfigError
 from experiments import command_line
 from experiments.peers import Training, Work
 

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 from rich.console import Console
 from rich.progress import track
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.pairing import ArmScores, Pair
 from cwjax.analysis.rules import Rules
 from cwjax.analysis.stats import holm
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 
 RNG = np.random.default_rng(7)
 UNIFORM = dict(enumerate((0.9 + RNG.normal(0, 0.01, 10)).tolist()))

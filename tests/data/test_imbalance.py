@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cwjax.config import ConfigError
 from cwjax.data.imbalance import long_tailed_counts, profile_counts, step_counts, subsample
+from cwjax.errors import ConfigError
 
 factors = st.floats(1, 1000)
 

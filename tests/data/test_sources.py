@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cwjax.config import ConfigError, DataConfig
+from cwjax.config import DataConfig
 from cwjax.data import sources
 from cwjax.data.dataset import DataError, Dataset
 from cwjax.data.imbalance import long_tailed_counts
 from cwjax.data.sources import load_dataset
 from cwjax.data.split import split_dataset
+from cwjax.errors import ConfigError
 
 
 @pytest.mark.parametrize("spec", ["mnits", "", "idx", "idx:", "npz:", "csv:x", "mnist5k:x"])

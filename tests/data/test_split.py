@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cwjax.config import ConfigError, DataConfig
+from cwjax.config import DataConfig
 from cwjax.data.dataset import DataError, Dataset
 from cwjax.data.imbalance import long_tailed_counts
 from cwjax.data.split import split_dataset, stratified_cut
+from cwjax.errors import ConfigError
 
 MakeDataset = Callable[..., Dataset]
 NONE = DataConfig(imbalance="none")

@@ -11,7 +11,8 @@ import pytest
 from comparisons import files
 
 from cwjax import experiment
-from cwjax.config import ConfigError, ExperimentConfig, RuntimeConfig
+from cwjax.config import ExperimentConfig, RuntimeConfig
+from cwjax.errors import ConfigError
 from cwjax.events import RunStored, TrainingEvent
 from cwjax.plan import Run
 from cwjax.training import lanes, width

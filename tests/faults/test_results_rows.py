@@ -13,7 +13,8 @@ from comparisons import files
 from drawn_runs import make_dataset, write_runs
 
 from cwjax import experiment
-from cwjax.config import ConfigError, ExperimentConfig, RuntimeConfig
+from cwjax.config import ExperimentConfig, RuntimeConfig
+from cwjax.errors import ConfigError
 from cwjax.results.contents import read_contents
 from cwjax.results.derive import derive
 from cwjax.results.store import Store

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.methods.arm_row import ArmRow, replace, row_bytes, uniform_row
 from cwjax.methods.arms import arm_row, list_arms, parse_arm, parse_arms, total_epochs
 from cwjax.methods.registry import SCHEMES, ArmContext, AtLeastZero, scheme

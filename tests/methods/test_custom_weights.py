@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.methods import custom_weights
 from cwjax.methods.arm_row import row_bytes, uniform_row
 from cwjax.methods.arms import arm_row, parse_arm, parse_arms, weight_files

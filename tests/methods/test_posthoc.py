@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.methods.arms import parse_arm
 from cwjax.methods.posthoc import (
     LOGIT_ADJUSTMENT_GRID,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_store import make_record
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.events import ChunkState
 from cwjax.methods.arm_row import uniform_row
 from cwjax.plan import Run

@@ -10,7 +10,7 @@ import pytest
 from cwjax.analysis.comparison import paired_comparison
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.rules import Rules
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.results.csv_scores import compare_scores, csv_metric, read_scores
 
 ACCURACY = METRICS["accuracy"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from drawn_runs import make_dataset
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.results import examples
 from cwjax.results.examples import pick_examples, read_examples, to_bytes
 

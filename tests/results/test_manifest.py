@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from drawn_runs import write_runs
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.results.manifest import continued
 from cwjax.results.store import SCHEMA_VERSION
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.results import store as store_module
 from cwjax.results.files import file_name, write_atomically
 from cwjax.results.record import RunRecord

@@ -12,7 +12,7 @@ pytest.importorskip("tensorboardX", reason="the extra `tensorboard` is not insta
 
 from drawn_runs import make_dataset, make_record
 
-from cwjax.config import ConfigError
+from cwjax.errors import ConfigError
 from cwjax.events import RunStored
 from cwjax.results import tensorboard
 from cwjax.results.files import file_name

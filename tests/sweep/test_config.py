@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cwjax.config import ConfigError, TrainConfig
+from cwjax.config import TrainConfig
+from cwjax.errors import ConfigError
 from cwjax.sweep.config import SweepConfig
 
 

@@ -9,7 +9,8 @@ import pytest
 from drawn_runs import write_runs
 from drawn_sweeps import EFFECTS, make_sweep, write_sweep
 
-from cwjax.config import ConfigError, TrainConfig
+from cwjax.config import TrainConfig
+from cwjax.errors import ConfigError
 from cwjax.results.derive import derive
 from cwjax.results.store import Store
 from cwjax.sweep.derive import derive_sweep

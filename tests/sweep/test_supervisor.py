@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from drawn_sweeps import EFFECTS
 
-from cwjax.config import ConfigError, RuntimeConfig, TrainConfig
+from cwjax.config import RuntimeConfig, TrainConfig
+from cwjax.errors import ConfigError
 from cwjax.results.store import Store
 from cwjax.sweep import derive, messages, supervisor
 from cwjax.sweep.config import SweepConfig
