@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from experiments import command_line, sweep
+from experiments import command_line, estimate, sweep
 
 
 def refused(
@@ -97,3 +98,27 @@ def test_shards_have_directories_of_their_own() -> None:
     flags = sweep.Flags(shard="2/8")
     assert flags.share() == (1, 8)
     assert flags.directory().name.endswith("-shard-2-of-8")
+
+
+def test_a_dry_run_says_what_the_sweep_costs_and_writes_nothing(
+    tiny_npz: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(estimate, "MEASURED_SECONDS", 0.1)
+    out = tmp_path / "out"
+    flags = ["--dataset", tiny_npz, "--imbalance-factor", "2", "4", "--num-seeds", "3"]
+    flags += ["--arms", "uniform", "balanced", "tau_norm", "--num-epochs", "5"]
+    flags += ["--batch-size", "16", "--dry-run", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["sweep", *flags])
+    with pytest.raises(SystemExit) as end:
+        command_line.run_main(sweep.main)
+    assert end.value.code == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "2 cells, 18 runs, 12 of them trained"  # tau_norm is not
+    # 54 + 38 + 27 and 54 + 27 + 13 of 54 a class, five epochs, two arms, three seeds
+    assert printed[1] == f"{(119 + 94) * 5 * 2 * 3:,} training examples over all epochs"
+    assert re.fullmatch(r"about \d:\d\d:\d\d, at [\d,]+ examples/s measured here", printed[3])
+    assert re.fullmatch(r"about \d+\.\d GiB of memory", printed[4])
+    assert not out.exists()
