@@ -19,7 +19,7 @@ from cwjax.methods.registry import Arm
 from cwjax.plan import POST_HOC_PARENT, Plan, Run, arm_names, make_plan
 from cwjax.results.checkpoints import Checkpoints
 from cwjax.results.contents import refuse_foreign_runs
-from cwjax.results.examples import pick_examples, to_bytes
+from cwjax.results.examples import EXAMPLES, pick_examples, to_bytes
 from cwjax.results.manifest import continued, manifest
 from cwjax.results.record import History, RunRecord, epoch_scores, trained_record, with_test_logits
 from cwjax.results.store import Store
@@ -87,8 +87,8 @@ def enter(
             content |= {name: grown[name] for name in ("class_counts", "equal_arms")}
     if content != old:
         store.write_json("config.json", content)
-    if not (store.directory / "examples.npz").exists():
-        store.write_bytes("examples.npz", to_bytes(pick_examples(plan.dataset)))
+    if not (store.directory / EXAMPLES).exists():
+        store.write_bytes(EXAMPLES, to_bytes(pick_examples(plan.dataset)))
     return Cell(plan, store)
 
 
@@ -122,20 +122,24 @@ def store_finished(cell: Cell, event: RunFinished, history: History) -> Iterator
 
 
 def store_untrained(cell: Cell, source: RunRecord) -> Iterator[RunRecord]:
-    """Stores the runs that `source` answers without training: equal arms and post-hoc arms."""
+    """Stores the runs that `source` answers without training: equal arms and post-hoc arms.
+
+    Also those that are answered by a run which `source` answers: an equal arm may be the post-hoc
+    arms' parent.
+    """
     plan, store, seed = cell.plan, cell.store, source.seed
     for arm in plan.arms:
         name = str(arm)
         answered_by = POST_HOC_PARENT if arm.kind == "post_hoc" else plan.twins[name, seed]
-        if answered_by != source.arm or name == source.arm or store.has_run(name, seed):
+        if answered_by != source.arm or name == source.arm:
             continue
-        if arm.kind == "post_hoc":
-            record = _post_hoc_record(plan, arm, source)
+        if store.has_run(name, seed):
+            record = store.read_run(name, seed)
         else:
-            record = dataclasses.replace(source, arm=name)
-        store.write_run(record)
-        yield record
-        yield from store_untrained(cell, record)  # an equal arm may be the post-hoc arms' parent
+            record = _untrained_record(plan, arm, source)
+            store.write_run(record)
+            yield record
+        yield from store_untrained(cell, record)
 
 
 def _trained_record(plan: Plan, finished: RunFinished, history: History) -> RunRecord:
@@ -152,6 +156,12 @@ def _trained_record(plan: Plan, finished: RunFinished, history: History) -> RunR
         head_kernel=finished.head_kernel,
         head_bias=finished.head_bias,
     )
+
+
+def _untrained_record(plan: Plan, arm: Arm, source: RunRecord) -> RunRecord:
+    if arm.kind == "post_hoc":
+        return _post_hoc_record(plan, arm, source)
+    return dataclasses.replace(source, arm=str(arm))
 
 
 def _post_hoc_record(plan: Plan, arm: Arm, parent: RunRecord) -> RunRecord:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from cwjax.cell import run_keys
 from cwjax.config import RuntimeConfig
-from cwjax.events import StepsFinished
-from cwjax.plan import Plan, make_plan
+from cwjax.events import RunsFailed, StepsFinished
+from cwjax.plan import Plan, Run, make_plan
 from cwjax.sweep.config import SweepConfig
+
+if TYPE_CHECKING:
+    from cwjax.training.engine import Engine
 
 MEASURED_SECONDS = 8
 """Of training, after everything is compiled."""
@@ -55,7 +59,7 @@ def measured_rate(plan: Plan, runtime: RuntimeConfig) -> float:
     from cwjax.group import choose_width, make_engine
 
     engine = make_engine(plan, choose_width(plan, runtime), runtime)
-    with closing(_steps(engine.train(plan.trained_runs))) as steps:
+    with closing(_steps(engine, plan.trained_runs)) as steps:
         for _ in range(2 * engine.num_lanes):  # each compiles before its first
             next(steps)
         start, num_examples = time.monotonic(), 0
@@ -66,10 +70,15 @@ def measured_rate(plan: Plan, runtime: RuntimeConfig) -> float:
     return num_examples / (time.monotonic() - start)
 
 
-def _steps(events: Iterator[object]) -> Generator[int, None, None]:
-    for event in events:
-        if isinstance(event, StepsFinished):
-            yield event.num_examples
+def _steps(engine: Engine, runs: Sequence[Run]) -> Generator[int, None, None]:
+    """Examples of each block of steps; small sweeps are trained again and again."""
+    while True:
+        with closing(engine.train(runs)) as events:
+            for event in events:
+                if isinstance(event, RunsFailed):
+                    raise event.error
+                if isinstance(event, StepsFinished):
+                    yield event.num_examples
 
 
 def peak_memory_gib() -> float:

@@ -12,6 +12,7 @@ CSV has the columns arm, seed and the metric's: one row a run, trained anywhere.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,9 +117,11 @@ def _merge(flags: Flags) -> int:
         raise ConfigError("--merge needs at least two directories and --out, the merged one")
     allowed = flags.allow_environment_change
     comparison = merge(flags.directories, flags.out, allow_environment_change=allowed)
-    print(f"{comparison['baseline']} and {len(comparison['arms']) - 1} more arms merged")
     print(f"files: {flags.out}")
-    return 0
+    unfinished = [cell for cell in comparison.get("cells", []) if cell["state"] != "finished"]
+    for cell in unfinished:
+        print(f"{cell['state']}: {cell['cell']}: {'; '.join(cell['reasons'])}", file=sys.stderr)
+    return 1 if unfinished else 0
 
 
 def _report_side_by_side(directories: tuple[Path, ...], out: Path) -> int:

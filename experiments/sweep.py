@@ -12,6 +12,7 @@ names without the dashes, e.g. num_seeds = 12; what is given on the command line
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 import tomllib
@@ -128,7 +129,8 @@ def main() -> int:
     except WorkerLost as error:
         print(f"error: {error}; the same command continues where it stopped", file=sys.stderr)
         return 1
-    return sweep_display.conclude(ended, flags.directory(), flags.quiet)
+    is_share = flags.distributed or flags.shard is not None
+    return sweep_display.conclude(ended, flags.directory(), is_share=is_share, quiet=flags.quiet)
 
 
 def with_spec(arguments: Sequence[str]) -> list[str]:
@@ -137,26 +139,32 @@ def with_spec(arguments: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: the file cannot be read, or is no flat TOML table of flags.
     """
-    arguments = list(arguments)
-    if "--spec" not in arguments[:-1]:
-        return arguments
-    path = Path(arguments[arguments.index("--spec") + 1])
+    spec = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    spec.add_argument("--spec", type=Path)
+    path = spec.parse_known_args(list(arguments))[0].spec
+    if path is None:
+        return list(arguments)
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"--spec {path}: {error.strerror}") from None
     except ValueError as error:
         raise ConfigError(f"--spec {path} is not TOML: {error}") from None
+    if any(argument.startswith("--num-seeds") for argument in arguments):
+        table.pop("seeds", None)
     return [*(word for item in table.items() for word in _flag(path, *item)), *arguments]
 
 
 def _flag(path: Path, name: str, value: Any) -> list[str]:
+    """The words of the command line that say the same as one line of the file."""
     if isinstance(value, dict):
         raise ConfigError(f"--spec {path}: [{name}] is a table; give its flags without one")
-    flag = "--" + name.replace("_", "-")
+    flag = name.replace("_", "-")
     if isinstance(value, bool):
-        return [flag] if value else []
-    return [flag, *map(str, value if isinstance(value, list) else [value])]
+        if value == getattr(RuntimeConfig(), name, False):  # says what holds anyway
+            return []
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
 
 
 if __name__ == "__main__":

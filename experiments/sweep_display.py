@@ -123,23 +123,30 @@ class _Tracker:
         return ", ".join(parts)
 
 
-def conclude(ended: Ended, directory: Path, quiet: bool) -> int:
-    """Shows the result; returns the exit code, 1 where a cell is not finished."""
-    statuses = ended.progress.statuses
+def conclude(ended: Ended, directory: Path, *, is_share: bool, quiet: bool) -> int:
+    """Shows the result; returns the exit code, 1 where a cell is not finished or no run ended well.
+
+    Args:
+        ended: the sweep's last event.
+        directory: of the sweep.
+        is_share: other processes train other runs, so that some may be elsewhere.
+        quiet: print only what is wrong.
+    """
+    statuses, comparison = ended.progress.statuses, ended.comparison
     unfinished = [cell for cell, status in statuses.items() if status.state != "finished"]
+    if comparison is not None and not quiet:
+        print_comparison(comparison)
+    elif unfinished and is_share and not quiet:
+        print("other runs are elsewhere: put all directories together with report --merge")
     if not quiet:
-        if ended.comparison is not None:
-            print_comparison(ended.comparison)
         print(f"files: {directory}")
-    if ended.comparison is None:
-        if unfinished and not quiet:
-            print("other runs are elsewhere: put all directories together with report --merge")
+    if comparison is None and is_share:
         unfinished = [cell for cell in unfinished if statuses[cell].state in ("failed", "killed")]
     for cell in unfinished:
         status = statuses[cell]
         reason = "; ".join(status.reasons) or "runs are missing"
         print(f"{status.state}: {cell}: {reason}", file=sys.stderr)
-    return 1 if unfinished else 0
+    return 1 if unfinished or (comparison is not None and not comparison["num_ok_runs"]) else 0
 
 
 def print_comparison(comparison: dict[str, Any]) -> None:

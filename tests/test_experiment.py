@@ -179,6 +179,22 @@ def test_a_post_hoc_arm_waits_for_a_parent_that_another_arm_answers(
     assert len(pd.read_parquet(tmp_path / "scores.parquet")) == 6
 
 
+@pytest.mark.usefixtures("no_report")
+def test_a_post_hoc_arm_that_is_added_later_finds_a_parent_that_another_arm_answered(
+    tiny_config: ExperimentConfig, tmp_path: Path
+) -> None:
+    """`uniform` is stored already, as the equal of `balanced`, when `tau_norm` asks for it."""
+    config = dataclasses.replace(
+        tiny_config,
+        data=dataclasses.replace(tiny_config.data, imbalance="none"),
+        arms=("uniform", "balanced"),
+        baseline="balanced",
+    )
+    run_all(config, tmp_path)
+    run_all(dataclasses.replace(config, arms=("uniform", "balanced", "tau_norm")), tmp_path)
+    assert len(pd.read_parquet(tmp_path / "scores.parquet")) == 6
+
+
 def test_images_that_are_too_small_are_refused(
     tiny_config: ExperimentConfig, tiny_dataset: Dataset, tmp_path: Path
 ) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from experiments import command_line, estimate, sweep
+from cwjax.sweep.directory import CellStatus, State
+from cwjax.sweep.supervisor import Ended
+from experiments import command_line, estimate, sweep, sweep_display
 
 
 def refused(
@@ -94,6 +97,54 @@ def test_a_file_gives_flags_and_the_command_line_wins(tmp_path: Path) -> None:
     assert not flags.quiet
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("compile_cache = false", ["--no-compile-cache"]),
+        ("compile_cache = true", []),
+        ("permute_classes = true", ["--permute-classes"]),
+        ("permute_classes = false", []),
+        ("seeds = [3, 4]", []),  # --num-seeds of the command line wins
+    ],
+)
+def test_switches_and_seeds_of_a_file(line: str, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "sweep.toml").write_text(line)
+    own = [f"--spec={tmp_path / 'sweep.toml'}", "--num-seeds", "7"]
+    arguments = sweep.with_spec(own)
+    assert arguments == [*words, *own]
+    flags = command_line.parse(sweep.Flags, None, arguments)
+    assert flags.sweep.all_seeds == tuple(range(7))
+    assert flags.runtime.compile_cache == (line != "compile_cache = false")
+
+
+@pytest.mark.parametrize(
+    ("states", "num_ok_runs", "is_share", "code", "said"),
+    [
+        (["finished", "finished"], 4, False, 0, ""),
+        (["finished", "failed"], 3, False, 1, "failed: b: why"),
+        (["finished", "pending"], None, False, 1, "pending: b: runs are missing"),
+        (["finished", "pending"], None, True, 0, ""),
+        (["finished", "killed"], None, True, 1, "killed: b: why"),
+        pytest.param(["finished", "finished"], 0, False, 1, "", marks=pytest.mark.fault(52)),
+    ],
+)
+def test_the_exit_code_says_whether_every_cell_is_finished(
+    states: list[State],
+    num_ok_runs: int | None,
+    is_share: bool,
+    code: int,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reasons = [("why",) if state in ("failed", "killed") else () for state in states]
+    progress = Mock(statuses=dict(zip("ab", map(CellStatus, states, reasons), strict=True)))
+    comparison = None if num_ok_runs is None else {"num_ok_runs": num_ok_runs}
+    ended = Ended(progress, comparison)
+    assert sweep_display.conclude(ended, tmp_path, is_share=is_share, quiet=True) == code
+    assert capsys.readouterr().err.strip() == said
+
+
 def test_shards_have_directories_of_their_own() -> None:
     flags = sweep.Flags(shard="2/8")
     assert flags.share() == (1, 8)
@@ -109,7 +160,7 @@ def test_a_dry_run_says_what_the_sweep_costs_and_writes_nothing(
     monkeypatch.setattr(estimate, "MEASURED_SECONDS", 0.1)
     out = tmp_path / "out"
     flags = ["--dataset", tiny_npz, "--imbalance-factor", "2", "4", "--num-seeds", "3"]
-    flags += ["--arms", "uniform", "balanced", "tau_norm", "--num-epochs", "5"]
+    flags += ["--arms", "uniform", "balanced", "tau_norm", "--num-epochs", "1"]
     flags += ["--batch-size", "16", "--dry-run", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["sweep", *flags])
     with pytest.raises(SystemExit) as end:
@@ -117,8 +168,8 @@ def test_a_dry_run_says_what_the_sweep_costs_and_writes_nothing(
     assert end.value.code == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "2 cells, 18 runs, 12 of them trained"  # tau_norm is not
-    # 54 + 38 + 27 and 54 + 27 + 13 of 54 a class, five epochs, two arms, three seeds
-    assert printed[1] == f"{(119 + 94) * 5 * 2 * 3:,} training examples over all epochs"
+    # 54 + 38 + 27 and 54 + 27 + 13 of 54 a class, one epoch, two arms, three seeds
+    assert printed[1] == f"{(119 + 94) * 1 * 2 * 3:,} training examples over all epochs"
     assert re.fullmatch(r"about \d:\d\d:\d\d, at [\d,]+ examples/s measured here", printed[3])
     assert re.fullmatch(r"about \d+\.\d GiB of memory", printed[4])
     assert not out.exists()

@@ -10,7 +10,7 @@ from typing import Any
 from cwjax.config import AnalysisConfig
 from cwjax.errors import ConfigError
 from cwjax.plan import NULL_CONTROL
-from cwjax.results.examples import Examples, read_examples
+from cwjax.results.examples import EXAMPLES, Examples, read_examples
 from cwjax.results.record import RunRecord
 from cwjax.results.store import SCHEMA_VERSION, Store
 
@@ -125,5 +125,5 @@ def read_contents(store: Store) -> Contents:
     return Contents(
         config=config,
         records=records,
-        examples=read_examples(store.directory / "examples.npz"),
+        examples=read_examples(store.directory / EXAMPLES),
     )

@@ -15,6 +15,9 @@ import numpy as np
 from cwjax.data.dataset import Dataset
 from cwjax.errors import ConfigError
 
+EXAMPLES = "examples.npz"
+"""Its name."""
+
 SAMPLES_PER_CLASS = 6
 """Training images of each class that are kept."""
 

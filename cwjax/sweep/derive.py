@@ -62,6 +62,7 @@ def derive_sweep(store: Store) -> dict[str, Any]:
                 entries += derive(cell_store, judged)["comparisons"]
         else:
             entries += [dataclasses.asdict(comparison) for comparison in judged]
+    table = pd.concat([cell.table for cell in scored.values()], ignore_index=True)
     comparison = {
         "metric": analysis.metric,
         "confidence": analysis.confidence,
@@ -69,11 +70,11 @@ def derive_sweep(store: Store) -> dict[str, Any]:
         "baseline": sweep["settings"]["baseline"],
         "arms": list(arm_names(sweep)),
         "seeds": sweep["seeds"],
+        "num_ok_runs": int((table.status == "ok").sum()),
         "cells": [_cell_facts(cell, sweep, statuses[cell]) for cell in sweep["cells"]],
         "comparisons": entries,
         "trends": _trends(sweep, compared, analysis.confidence),
     }
-    table = pd.concat([cell.table for cell in scored.values()], ignore_index=True)
     store.write_bytes("scores.parquet", to_parquet(table))
     store.write_json("comparison.json", comparison)
     write_sweep_report(store, sweep, comparison)

@@ -6,7 +6,6 @@ comparisons of the same settings with other arms or seeds.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from cwjax.errors import ConfigError
 from cwjax.results.contents import arm_names, refuse_foreign_runs
 from cwjax.results.derive import derive
+from cwjax.results.examples import EXAMPLES
 from cwjax.results.files import write_atomically
 from cwjax.results.manifest import continued, differences, union
 from cwjax.results.store import CONFIG, Store, open_store
@@ -102,12 +102,31 @@ def _merged_config(sources: Sequence[Store], allow_environment_change: bool) -> 
     first, *others = (_config(source) for source in sources)
     for source, other in zip(sources[1:], others, strict=True):
         try:
-            equal_arms = first["equal_arms"] | other["equal_arms"]
-            first = continued(other, first, allow_environment_change=allow_environment_change)
+            first = _merged_pair(first, other, allow_environment_change)
         except ConfigError as error:
             raise ConfigError(f"{source.directory}: {error}") from error
-        first["equal_arms"] = equal_arms
     return first
+
+
+def _merged_pair(
+    first: dict[str, Any], other: dict[str, Any], allow_environment_change: bool
+) -> dict[str, Any]:
+    """One `config.json` for the runs of two; the width counts as part of the environment."""
+    old, new = (
+        content | {"environment": content["environment"] | {"width": content["width"]}}
+        for content in (first, other)
+    )
+    merged = continued(new, old, allow_environment_change=allow_environment_change)
+    changes = union(merged["environment_changes"], other["environment_changes"])
+    # Equal on the seeds of one directory alone is not equal.
+    equal_arms = {
+        arm: same
+        for arm, same in (first["equal_arms"] | other["equal_arms"]).items()
+        if all(content["equal_arms"].get(arm) == same or arm not in content["arms"]
+               for content in (first, other))
+    }  # fmt: skip
+    kept = {"environment": first["environment"], "environment_changes": changes}
+    return merged | kept | {"equal_arms": equal_arms}
 
 
 def _config(source: Store) -> dict[str, Any]:
@@ -120,14 +139,17 @@ def _config(source: Store) -> dict[str, Any]:
 
 def _merge_experiment(content: dict[str, Any], sources: Sequence[Store], store: Store) -> None:
     """Copies every run, checked, and what the report needs of the data set."""
+    old = store.read_config()
+    if old is not None:  # an earlier merge; it may have been interrupted
+        continued(content, old, allow_environment_change=True)
+    store.write_json(CONFIG, content)
+    examples = next(path for source in sources if (path := source.directory / EXAMPLES).is_file())
+    store.write_bytes(EXAMPLES, examples.read_bytes())
     for arm in arm_names(content):
         for seed in content["seeds"]:
             for source in sources:
                 if source.has_run(arm, seed):
                     _copy_run(source, store, arm, seed)
-    if not (store.directory / "examples.npz").exists():
-        shutil.copyfile(sources[0].directory / "examples.npz", store.directory / "examples.npz")
-    store.write_json(CONFIG, content)
 
 
 def _copy_run(source: Store, store: Store, arm: str, seed: int) -> None:
@@ -147,7 +169,7 @@ def _copy_run(source: Store, store: Store, arm: str, seed: int) -> None:
 def _merged_statuses(
     sources: Sequence[Store], store: Store, sweep: dict[str, Any]
 ) -> dict[str, CellStatus]:
-    """Finished where every run is there now; otherwise failed, with every reason that is known."""
+    """Finished where every run is there now; otherwise failed if a reason is known, or pending."""
     cells = list(sweep["cells"])
     known = [read_statuses(source, cells) for source in sources]
     statuses = {}
@@ -156,8 +178,9 @@ def _merged_statuses(
         keys = [(arm, seed) for arm in arm_names(sweep) for seed in sweep["seeds"]]
         missing = [key for key in keys if not merged.has_run(*key)]
         reasons = tuple(reason for each in known for reason in each[cell].reasons)
-        lacking = f"{len(missing)} of {len(keys)} runs are in none of the directories"
-        statuses[cell] = CellStatus("failed", (*reasons, lacking)) if missing else (
-            CellStatus("finished")
-        )  # fmt: skip
+        if missing:
+            lacking = f"{len(missing)} of {len(keys)} runs are in none of the directories"
+            statuses[cell] = CellStatus("failed" if reasons else "pending", (*reasons, lacking))
+        else:
+            statuses[cell] = CellStatus("finished")
     return statuses

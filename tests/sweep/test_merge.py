@@ -62,7 +62,7 @@ def test_what_no_directory_has_is_said(tmp_path: Path) -> None:
         write_share(tmp_path / f"share{index}", index, seeds)
     shares = [tmp_path / "share0", tmp_path / "share1"]
     comparison = merge(shares, tmp_path / "merged", allow_environment_change=False)
-    assert {cell["state"] for cell in comparison["cells"]} == {"failed"}
+    assert {cell["state"] for cell in comparison["cells"]} == {"pending"}
     assert "3 of 18 runs are in none of the directories" in comparison["cells"][0]["reasons"]
     assert {entry["verdict"]["key"] for entry in comparison["comparisons"]} == {"refused"}
 
@@ -81,6 +81,25 @@ def test_comparisons_of_other_seeds_become_one(tmp_path: Path) -> None:
     assert files(tmp_path / "merged") == files(tmp_path / "whole")
 
 
+def test_a_merge_records_changes_and_keeps_arms_equal_only_where_they_are(tmp_path: Path) -> None:
+    effects = {"uniform": 0.0, "balanced": 0.9, "focal": 0.9}
+    for name in ("a", "b"):
+        write_runs(tmp_path / name, effects, 2)
+        store = Store(tmp_path / name)
+        content = store.read_config() or {}
+        equal = {"focal": "balanced"} | ({"balanced": "uniform"} if name == "a" else {})
+        change = [f"jax: 0.1, now {name}"]
+        store.write_json(
+            "config.json", content | {"equal_arms": equal, "environment_changes": change}
+        )
+    both = [tmp_path / "a", tmp_path / "b"]
+    merge(both, tmp_path / "merged", allow_environment_change=False)
+    content = Store(tmp_path / "merged").read_config() or {}
+    assert content["environment_changes"] == ["jax: 0.1, now a", "jax: 0.1, now b"]
+    assert content["equal_arms"] == {"focal": "balanced"}
+    assert "width" not in content["environment"]
+
+
 def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     effects = {"uniform": 0.0, "balanced": 0.9}
     write_runs(tmp_path / "a", effects, 2)
@@ -91,10 +110,14 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     write_sweep(tmp_path / "longer", longer, EFFECTS)
     shutil.copytree(tmp_path / "a", tmp_path / "torn")
     Store(tmp_path / "torn").run_path("uniform", 0).write_bytes(b"half")
+    shutil.copytree(tmp_path / "a", tmp_path / "wide")
+    wide = Store(tmp_path / "wide")
+    wide.write_json("config.json", (wide.read_config() or {}) | {"width": 8})
     cases = {
         ("a", "other"): r"other: .*another experiment \(data\.imbalance_factor: 50\.0, now 7",
         ("a", "twice"): r"balanced-0\.npz differs .* trained twice",
         ("a", "torn"): r"uniform-0\.npz is not a whole run file",
+        ("a", "wide"): r"wide: .*environment\.width: null, now 8",
         ("a", "sweep"): "give directories of one kind",
         ("sweep", "longer"): r"another sweep than .*train\.num_epochs: 12, now 3",
         ("a", "nowhere"): r"nowhere holds no config\.json",
