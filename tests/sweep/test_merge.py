@@ -117,7 +117,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
         ("a", "other"): r"other: .*another experiment \(data\.imbalance_factor: 50\.0, now 7",
         ("a", "twice"): r"balanced-0\.npz differs .* trained twice",
         ("a", "torn"): r"uniform-0\.npz is not a whole run file",
-        ("a", "wide"): r"wide: .*environment\.width: null, now 8",
+        ("a", "wide"): r"wide: .*environment \(width: null, now 8",
         ("a", "sweep"): "give directories of one kind",
         ("sweep", "longer"): r"another sweep than .*train\.num_epochs: 12, now 3",
         ("a", "nowhere"): r"nowhere holds no config\.json",
