@@ -24,7 +24,8 @@ class CellStatus:
     """What became of one cell."""
 
     state: State = "pending"
-    reasons: tuple[str, ...] = ()  # of failed or killed
+    reasons: tuple[str, ...] = ()  # why runs failed; of a killed cell, how it was killed comes last
+    failed: tuple[tuple[str, int], ...] = ()  # (arm, seed) of runs that failed, or wait for such
 
 
 def cell_directory(directory: Path, cell: str) -> Path:
@@ -101,8 +102,12 @@ def read_statuses(store: Store, cells: list[str]) -> dict[str, CellStatus]:
     statuses = {}
     for cell in cells:
         entry = stored.get(cell, {})
-        state, reasons = entry.get("state", "pending"), tuple(entry.get("reasons", ()))
-        statuses[cell] = CellStatus() if state == "running" else CellStatus(state, reasons)
+        state = entry.get("state", "pending")
+        statuses[cell] = CellStatus(
+            "pending" if state == "running" else state,
+            tuple(entry.get("reasons", ())),
+            tuple((arm, seed) for arm, seed in entry.get("failed", ())),
+        )
     return statuses
 
 
