@@ -115,3 +115,28 @@ def write_statuses(store: Store, statuses: dict[str, CellStatus]) -> None:
     """Stores what became of each cell."""
     content = {cell: dataclasses.asdict(status) for cell, status in statuses.items()}
     store.write_json(STATUS, content)
+
+
+def note_killed(directory: Path, index: int, statuses: dict[str, CellStatus]) -> None:
+    """Leaves word of killed cells where another process holds the directory; see `take_notes`.
+
+    Args:
+        directory: of the sweep.
+        index: of the process in which they were killed.
+        statuses: of all cells.
+    """
+    killed = {cell: status.reasons for cell, status in statuses.items() if status.state == "killed"}
+    Store(directory).write_json(f"killed-{index}.json", killed)
+
+
+def take_notes(store: Store, cells: list[str]) -> None:
+    """Brings what `note_killed` left into `status.json`."""
+    statuses = read_statuses(store, cells)
+    notes = sorted(store.directory.glob("killed-*.json"))
+    for note in notes:
+        for cell, reasons in (store.read_json(note.name) or {}).items():
+            statuses[cell] = CellStatus("killed", tuple(reasons), statuses[cell].failed)
+    if notes:
+        write_statuses(store, statuses)
+    for note in notes:
+        note.unlink()

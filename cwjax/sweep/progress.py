@@ -13,6 +13,7 @@ from cwjax.sweep.directory import (
     State,
     cell_directory,
     read_statuses,
+    take_notes,
     write_statuses,
 )
 
@@ -42,6 +43,8 @@ class Progress:
         self._store = store
         self._in_flight: set[messages.Key] = set()
         self.done: messages.Done | None = None  # the worker's last word
+        if store is not None:
+            take_notes(store, list(self._cells))
         self.statuses = read_statuses(Store(directory), list(self._cells))
         for cell, status in self.statuses.items():
             if status.state == "killed" and retry_killed:

@@ -22,7 +22,7 @@ from cwjax.plan import make_plan
 from cwjax.results.store import Store, open_store
 from cwjax.sweep import messages
 from cwjax.sweep.config import SweepConfig
-from cwjax.sweep.directory import SWEEP, enter_sweep, known_sweep
+from cwjax.sweep.directory import SWEEP, enter_sweep, known_sweep, note_killed
 from cwjax.sweep.hosts import Hosts
 from cwjax.sweep.progress import Progress
 from cwjax.sweep.worker import STOP, Job, Setup, work
@@ -119,8 +119,8 @@ def _run_with_others(
         worker.go(dataclasses.replace(_job(config, share, progress), holds=joined.holds))
         yield from _followed(worker, progress)
         if progress.done is None:
-            if not worker.was_aborted():
-                progress.worker_lost(worker.ending())
+            if not worker.was_aborted() and progress.worker_lost(worker.ending()) and store is None:
+                note_killed(directory, joined.index, progress.statuses)
             raise WorkerLost(f"{worker.ending()}; another process of the sweep may be lost")
         has_all = progress.done.has_all or progress.is_complete()
         yield Ended(progress, _derived(store) if store and has_all else None)

@@ -28,7 +28,8 @@ def work(setup: Setup, connection: Connection) -> None:
     if "start" in _faults(setup):
         connection.send(messages.Refused("no such device"))
         return
-    connection.send(messages.Joined(0, 1, True))
+    holds = setup.hosts is None or setup.hosts.process_id == 0
+    connection.send(messages.Joined(0, 1, holds))  # among others too it gets all runs
     job = connection.recv()
     if job == STOP:
         connection.send(messages.Stopped())

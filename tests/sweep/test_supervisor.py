@@ -15,10 +15,17 @@ from drawn_sweeps import EFFECTS
 
 from cwjax.config import RuntimeConfig, TrainConfig
 from cwjax.errors import ConfigError
-from cwjax.results.store import Store
+from cwjax.results.store import Store, open_store
 from cwjax.sweep import derive, messages, supervisor
 from cwjax.sweep.config import SweepConfig
-from cwjax.sweep.directory import CellStatus, read_statuses, write_statuses
+from cwjax.sweep.directory import (
+    SWEEP,
+    CellStatus,
+    enter_sweep,
+    read_statuses,
+    write_statuses,
+)
+from cwjax.sweep.hosts import Hosts
 from cwjax.sweep.supervisor import Ended, WorkerLost, run_sweep
 
 CELLS = list(EFFECTS)
@@ -249,6 +256,25 @@ def test_arms_and_seeds_may_grow_but_not_the_cells(unbroken: Path) -> None:
             ),
         )
     assert run_files(unbroken) == after
+
+
+def test_a_cell_that_kills_one_of_several_processes_is_left_out_the_next_time(
+    tmp_path: Path,
+) -> None:
+    """The process that trains it does not hold the directory, and the others end with it."""
+    sweep = tmp_path / "sweep"
+    with open_store(sweep, SWEEP) as store:
+        enter_sweep(CONFIG, store)
+    set_faults(tmp_path, cell0_uniform_0="die")
+    with pytest.raises(WorkerLost, match="signal 9; another process"):
+        run(sweep, hosts=Hosts(process_id=1))
+    assert not (sweep / "status.json").exists()
+    run(sweep, hosts=Hosts(process_id=0))
+    assert states(sweep) == ["killed", "finished", "finished"]
+    assert not list(sweep.glob("killed-*"))
+    set_faults(tmp_path)
+    run(sweep, hosts=Hosts(process_id=0), retry_failed=True)
+    assert states(sweep) == ["finished"] * 3
 
 
 def test_a_share_derives_nothing_before_all_runs_are_there(tmp_path: Path) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
+import warnings
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from cwjax.cell import Cell
-from cwjax.config import DataConfig, ExperimentConfig, TrainConfig
+from cwjax.config import DataConfig, ExperimentConfig, RuntimeConfig, TrainConfig
+from cwjax.errors import ConfigError
 from cwjax.events import RunsFailed
 from cwjax.plan import make_plan
 from cwjax.results.store import Store
@@ -39,6 +43,37 @@ def test_the_first_process_tells_of_runs_that_failed_in_others(
     assert [ours.recv() for _ in range(2)] == [messages.Waiting(), others]
     stop.set()
     assert not worker._others_ended(worker.Job({}, {}), [mine], theirs, stop)
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "printed"),
+    [
+        (ValueError("a bug"), None, "ValueError: a bug"),
+        (EOFError(), None, ""),
+        (ConfigError("a mistake"), messages.Refused("a mistake"), ""),
+        (OSError(28, "full", "runs"), messages.Refused("runs: full"), ""),
+    ],
+)
+def test_whatever_ends_it_a_process_among_others_ends_at_once(
+    error: Exception,
+    told: messages.Refused | None,
+    printed: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # it replaces it
+    monkeypatch.setattr(worker, "_work", Mock(side_effect=error))
+    monkeypatch.setattr(os, "_exit", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        worker.work(worker.Setup(RuntimeConfig(), "float32", tmp_path, hosts.Hosts()), theirs)
+    os._exit.assert_called_once_with(1)
+    assert not told or ours.recv() == told
+    assert not ours.poll()
+    shown = capsys.readouterr().err
+    assert printed in shown
+    assert bool(printed) == bool(shown)
 
 
 def test_what_a_failed_run_would_have_answered_has_failed_too(
