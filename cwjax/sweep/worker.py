@@ -102,19 +102,20 @@ def _work(setup: Setup, connection: Connection) -> None:
     holds = index == 0 or not hosts.shares(setup.directory)
     connection.send(messages.Joined(index, count, holds))
     job = connection.recv()
-    if job == STOP:
-        ending: messages.Stopped | messages.Done = messages.Stopped()
-    else:
-        ending = _do(setup, job, device, connection)
+    if job == STOP:  # no process trains before all have a job
+        connection.send(messages.Stopped())
+        return
+    ending = _do(setup, job, device, connection)
     connection.send(ending)
     if setup.hosts is not None:
         _leave(setup.hosts, ending)
 
 
 def _leave(others: Hosts, ending: messages.Stopped | messages.Done) -> None:
+    """Leaves the other processes when they do, since JAX ends whoever stays without the first."""
     if isinstance(ending, messages.Done):
         hosts.leave()
-    else:  # JAX would end those that are still saving
+    else:  # the others may not have been stopped
         with suppress(ConfigError):
             hosts.exchange("stopped", "", threading.Event(), others.timeout)
 
