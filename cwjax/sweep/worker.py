@@ -113,11 +113,10 @@ def _work(setup: Setup, connection: Connection) -> None:
 
 def _leave(others: Hosts, ending: messages.Stopped | messages.Done) -> None:
     """Leaves the other processes when they do, since JAX ends whoever stays without the first."""
-    if isinstance(ending, messages.Done):
-        hosts.leave()
-    else:  # the others may not have been stopped
-        with suppress(ConfigError):
+    with suppress(ConfigError):  # the others may not have been stopped
+        if isinstance(ending, messages.Stopped):
             hosts.exchange("stopped", "", threading.Event(), others.timeout)
+        hosts.leave()
 
 
 def _do(
