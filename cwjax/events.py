@@ -54,6 +54,7 @@ class ChunkState:
     epoch: int  # counted from 0
     step: int  # of this epoch, the next one
     arrays: dict[str, np.ndarray]  # each [width, ...]; places beyond the runs are padding
+    width: int | None = None  # of the program that trains them; None on CPU, a run each
 
     def num_examples(self, batch_size: int) -> int:
         """Trained so far, counted over all runs side by side, in steps of `batch_size`."""

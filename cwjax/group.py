@@ -93,10 +93,11 @@ def _training_events(
     width = (cells[0].store.read_config() or {})["width"] or choose_width(plan, runtime)
     finished: set[Run] = set()
     while True:
-        for cell in cells:
-            _record_width(cell, width)
         try:
             engine = make_engine(plan, width, runtime)
+            width = engine.width  # as its devices fill up
+            for cell in cells:
+                _record_width(cell, width)
             for saved in begun:
                 check_shapes(saved, shapes_of(engine.state_shapes(runs[0])))
             missing = [run for run in runs if run not in finished]
@@ -117,6 +118,17 @@ def _training_events(
             begun = ()  # of the old width
             for cell in cells:
                 cell.store.log("out_of_memory", new_width=width)
+
+
+def record_widths(cells: Sequence[Cell], runtime: RuntimeConfig) -> None:
+    """Records the width of every new cell before other processes read it."""
+    chosen: dict[str, int | None] = {}
+    for cell in cells:
+        if (cell.store.read_config() or {})["width"] is None:
+            data = cell.plan.dataset.fingerprint
+            if data not in chosen:
+                chosen[data] = choose_width(cell.plan, runtime)
+            _record_width(cell, chosen[data])
 
 
 def choose_width(plan: Plan, runtime: RuntimeConfig) -> int | None:
@@ -144,6 +156,8 @@ def model_factory(plan: Plan) -> ModelFactory:
 
 
 def _record_width(cell: Cell, width: int | None) -> None:
+    if not cell.store.is_held:
+        return  # the process that holds the directory says what others begin with
     content = cell.store.read_config() or {}
     if content["width"] != width:
         cell.store.write_json("config.json", content | {"width": width})

@@ -19,7 +19,7 @@ from cwjax.errors import ConfigError
 Flags = TypeVar("Flags")
 Event = TypeVar("Event")
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
@@ -94,7 +94,9 @@ def run_main(main: Callable[[], Any]) -> NoReturn:
 
 @contextlib.contextmanager
 def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in STOPPING}
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    # Under nohup a hangup is not to be heard.
+    before = {number: signal.signal(number, handler) for number in set(STOPPING) - ignored}
     try:
         yield
     finally:
@@ -120,7 +122,7 @@ def _interrupting() -> Callable[[int, Any], None]:
 def saved_on_signals(events: Generator[Event, None, None]) -> Iterator[Iterator[Event]]:
     """The same events, up to the next one after a signal; closed, and so saved, on the way out.
 
-    SIGINT or SIGTERM ends them with `Interrupted` at an event, where all is in order. A further
+    One of `STOPPING` ends them with `Interrupted` at an event, where all is in order. A further
     SIGINT ends the process at once; files are whole then too, since each is written atomically.
 
     Args:

@@ -75,7 +75,7 @@ class Checkpoints:
         about = {
             "schema_version": SCHEMA_VERSION,
             "experiment": self._experiment(),
-            "width": self._width(),
+            "width": state.width,
             "runs": [[run.arm, run.seed] for run in state.runs],
             "epoch": state.epoch,
             "step": state.step,
@@ -152,7 +152,7 @@ class Checkpoints:
         if differing:
             raise _other(directory, "another experiment", differing)
         histories = dict(zip(runs, about["histories"], strict=True))
-        state = ChunkState(tuple(runs), about["epoch"], about["step"], dict(arrays))
+        state = ChunkState(tuple(runs), about["epoch"], about["step"], dict(arrays), about["width"])
         return Saved(directory, state, histories)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """The file is afterwards the old one or the new one, whole, whatever happens in between."""
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".tmp-{secrets.token_hex(8)}-{path.name}")
     try:
         with temporary.open("wb") as file:
             file.write(content)

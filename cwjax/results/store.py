@@ -35,10 +35,16 @@ CELLS = "cells"
 
 
 class Store:
-    """One experiment directory, held by one process at a time."""
+    """One experiment directory, held by one process at a time.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: of the experiment.
+        is_held: by this process; `open_store` sees to it.
+    """
+
+    def __init__(self, directory: Path, *, is_held: bool = False) -> None:
         self.directory = directory
+        self.is_held = is_held
         self._runs = directory / "runs"
 
     def run_path(self, arm: str, seed: int) -> Path:
@@ -233,7 +239,7 @@ def open_store(directory: Path, marker: str = CONFIG) -> Iterator[Store]:
             if CELLS not in leftover.relative_to(directory).parts:  # others may hold those
                 leftover.unlink()
         holder.write_text(f"process {os.getpid()} on {platform.node()}")
-        yield Store(directory)
+        yield Store(directory, is_held=True)
     finally:
         holder.unlink(missing_ok=True)
         lock.release()  # the file stays: unlinking it would race with the next holder

@@ -24,7 +24,8 @@ class CellStatus:
     """What became of one cell."""
 
     state: State = "pending"
-    reasons: tuple[str, ...] = ()  # of failed or killed
+    reasons: tuple[str, ...] = ()  # why runs failed; of a killed cell, how it was killed comes last
+    failed: tuple[tuple[str, int], ...] = ()  # (arm, seed) of runs that failed, or wait for such
 
 
 def cell_directory(directory: Path, cell: str) -> Path:
@@ -101,8 +102,12 @@ def read_statuses(store: Store, cells: list[str]) -> dict[str, CellStatus]:
     statuses = {}
     for cell in cells:
         entry = stored.get(cell, {})
-        state, reasons = entry.get("state", "pending"), tuple(entry.get("reasons", ()))
-        statuses[cell] = CellStatus() if state == "running" else CellStatus(state, reasons)
+        state = entry.get("state", "pending")
+        statuses[cell] = CellStatus(
+            "pending" if state == "running" else state,
+            tuple(entry.get("reasons", ())),
+            tuple((arm, seed) for arm, seed in entry.get("failed", ())),
+        )
     return statuses
 
 
@@ -110,3 +115,28 @@ def write_statuses(store: Store, statuses: dict[str, CellStatus]) -> None:
     """Stores what became of each cell."""
     content = {cell: dataclasses.asdict(status) for cell, status in statuses.items()}
     store.write_json(STATUS, content)
+
+
+def note_killed(directory: Path, index: int, statuses: dict[str, CellStatus]) -> None:
+    """Leaves word of killed cells where another process holds the directory; see `take_notes`.
+
+    Args:
+        directory: of the sweep.
+        index: of the process in which they were killed.
+        statuses: of all cells.
+    """
+    killed = {cell: status.reasons for cell, status in statuses.items() if status.state == "killed"}
+    Store(directory).write_json(f"killed-{index}.json", killed)
+
+
+def take_notes(store: Store, cells: list[str]) -> None:
+    """Brings what `note_killed` left into `status.json`."""
+    statuses = read_statuses(store, cells)
+    notes = sorted(store.directory.glob("killed-*.json"))
+    for note in notes:
+        for cell, reasons in (store.read_json(note.name) or {}).items():
+            statuses[cell] = CellStatus("killed", tuple(reasons), statuses[cell].failed)
+    if notes:
+        write_statuses(store, statuses)
+    for note in notes:
+        note.unlink()

@@ -1,20 +1,35 @@
 """Several processes, on one host or many, on JAX's own distributed runtime.
 
-Runs are independent, so the processes exchange nothing while they train; they meet at barriers. A
-process that is lost stops answering JAX's heartbeats, and JAX then ends the others.
+Runs are independent, so the processes exchange nothing but a few words before and after they train,
+through JAX's key-value store; the first process keeps it. A process that is lost stops answering
+JAX's heartbeats, and JAX then ends the others.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from cwjax.errors import ConfigError
 
 JOIN_SECONDS = 300
 """For all processes to have started."""
 
-BARRIER_SECONDS = 3600
-"""For the slowest process to have trained its share, once another one has."""
+ENTER_SECONDS = 1800
+"""For all processes to have loaded the data and checked their directories, once one has."""
+
+POLL_SECONDS = 0.5
+"""Between two looks at what the others have said."""
+
+SHARE_SECONDS = 5
+"""For a file that the first process has written to be seen on other hosts, where they share it."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +45,16 @@ class Hosts:
 def join(hosts: Hosts) -> tuple[int, int]:
     """Meets the other processes; returns this one's index and their number.
 
-    Call it before any other use of JAX.
+    Call it after `devices.prepare` and before any other use of JAX: it starts no backend.
 
     Raises:
         ConfigError: they cannot be found.
     """
     import jax
 
+    with contextlib.suppress(AttributeError):  # a JAX without it
+        # It would take SIGTERM, which is the supervisor's to hear.
+        jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator_address=hosts.coordinator,
@@ -51,7 +69,7 @@ def join(hosts: Hosts) -> tuple[int, int]:
             "start it under SLURM, Open MPI or on a TPU pod, or give --coordinator HOST:PORT, "
             "--num-processes and --process-id"
         ) from error
-    return jax.process_index(), jax.process_count()
+    return _state().process_id, _state().num_processes
 
 
 def leave() -> None:
@@ -65,20 +83,99 @@ def leave() -> None:
     jax.distributed.shutdown()
 
 
-def barrier(name: str) -> None:
-    """Waits until every process is here.
+def exchange(
+    topic: str, value: str, stop: threading.Event, seconds: float = float("inf")
+) -> list[str] | None:
+    """Waits until every process has said something on a topic.
+
+    Args:
+        topic: used once.
+        value: what this process says.
+        stop: ends the waiting.
+        seconds: for the others to come.
+
+    Returns:
+        What each process says, in their order; None once `stop` is set.
 
     Raises:
-        ConfigError: one of them has not come within `BARRIER_SECONDS`.
+        ConfigError: one of them is lost, or has not come in time.
     """
-    import jax
-    from orbax.checkpoint import multihost
+    _tell(f"{topic}/{_state().process_id:06}", value)
+    deadline = time.monotonic() + seconds
+    while len(values := _told(topic)) < _state().num_processes:
+        if stop.wait(POLL_SECONDS):
+            return None
+        _check_time(deadline, topic)
+    return values
 
-    everyone = set(range(jax.process_count()))
+
+@contextlib.contextmanager
+def shown(directory: Path) -> Iterator[None]:
+    """The first process shows the others its directory; they look with `shares`."""
+    token = directory / f".tmp-{secrets.token_hex(8)}"  # where it is left over it is cleaned
+    token.touch()
     try:
-        multihost.sync_global_processes(name, timeout=BARRIER_SECONDS, processes=everyone)
+        _tell("directory/token", token.name)
+        yield
+    finally:
+        token.unlink()
+
+
+def shares(directory: Path) -> bool:
+    """Whether `directory` is the one that the first process shows; waits until it does.
+
+    Raises:
+        ConfigError: the first process does not come.
+    """
+    deadline = time.monotonic() + ENTER_SECONDS
+    while not (tokens := _told("directory")):
+        time.sleep(POLL_SECONDS)
+        _check_time(deadline, "directory")
+    give_up = time.monotonic() + SHARE_SECONDS
+    while not (directory / tokens[0]).exists():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(POLL_SECONDS)
+        with contextlib.suppress(OSError):
+            os.listdir(directory.parent)  # NFS then asks the server whether there is something new
+    return True
+
+
+def _check_time(deadline: float, topic: str) -> None:
+    if time.monotonic() > deadline:
+        raise ConfigError(_lost(f"no word of it on {topic!r}"))
+
+
+def _tell(key: str, value: str) -> None:
+    with _ending_of_others():
+        _state().client.key_value_set(f"cwjax/{key}", value)
+
+
+def _told(topic: str) -> list[str]:
+    with _ending_of_others():
+        told = _state().client.key_value_dir_get(f"cwjax/{topic}/")
+    return [value for _, value in sorted(told)]
+
+
+@contextlib.contextmanager
+def _ending_of_others() -> Iterator[None]:
+    import jax
+
+    try:
+        yield
     except jax.errors.JaxRuntimeError as error:
-        raise ConfigError(
-            f"a process of this sweep is lost or stuck ({str(error).splitlines()[0]}): start all "
-            "of them again, finished runs are kept"
-        ) from error
+        raise ConfigError(_lost(str(error).splitlines()[0])) from error
+
+
+def _lost(reason: str) -> str:
+    return (
+        f"a process of this sweep is lost or stuck ({reason}): start all of them again, finished "
+        "runs are kept"
+    )
+
+
+def _state() -> Any:
+    """JAX's own; its public functions for it need devices, and start them."""
+    from jax._src import distributed
+
+    return distributed.global_state

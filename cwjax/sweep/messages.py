@@ -10,10 +10,11 @@ Key: TypeAlias = tuple[str, str, int]  # cell, arm, seed
 
 @dataclass(frozen=True)
 class Joined:
-    """The process knows its place among those that share the sweep; it waits for a go-ahead."""
+    """The devices are there, and so are the other processes; this one waits for its job."""
 
     index: int
     count: int
+    holds: bool  # the directory; False where another process holds it for this one too
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Failed:
-    """Runs ended in an error."""
+    """Runs ended in an error, or would be computed from such runs; here or in another process."""
 
     keys: tuple[Key, ...]
     reason: str
@@ -75,6 +76,8 @@ class Stopped:
 @dataclass(frozen=True)
 class Done:
     """Every run of this process (and, with several hosts, of all) has ended."""
+
+    has_all: bool  # the directory: every run that did not fail is in it
 
 
 Message: TypeAlias = (

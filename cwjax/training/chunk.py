@@ -127,7 +127,9 @@ class ChunkTrainer:
                 chunk.keep_at = time.monotonic() + CHECKPOINT_SECONDS
                 # Copied: the next block gives the memory of this state back.
                 arrays = _by_name(jax.tree.map(np.array, self._lane.get_runs(chunk.state)))
-                yield ChunkState(tuple(chunk.runs), chunk.epoch, chunk.step, arrays)
+                yield ChunkState(
+                    tuple(chunk.runs), chunk.epoch, chunk.step, arrays, self._lane.width
+                )
             if ending:
                 return False
         return True

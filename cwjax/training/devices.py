@@ -51,6 +51,12 @@ def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, A
     Raises:
         ConfigError: the asked platform is not there, or it does not have the asked precision.
     """
+    prepare(runtime)
+    return checked(runtime, precision)
+
+
+def prepare(runtime: RuntimeConfig) -> None:
+    """The part of `configure` that must come before the backend starts, and does not start it."""
     if runtime.platform in ("cpu", "tpu"):  # "gpu" is several platforms to JAX, all but one missing
         jax.config.update("jax_platforms", runtime.platform)
     num_devices = -(-available_cores() // LANES_PER_CPU_DEVICE)
@@ -61,6 +67,10 @@ def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, A
         os.environ["XLA_FLAGS"] = f"{flags} {SINGLE_THREADED}".strip()
     if runtime.compile_cache:
         use_compile_cache(cache_directory() / "compiled")
+
+
+def checked(runtime: RuntimeConfig, precision: str) -> dict[str, Any]:
+    """The part of `configure` that starts the backend: it checks the devices and tells them."""
     device, reason = _first_device()
     if device is None or runtime.platform not in ("auto", device.platform):
         raise ConfigError(

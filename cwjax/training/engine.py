@@ -46,7 +46,7 @@ class Engine:
         lanes: Sequence[Lane],
     ) -> None:
         programs = make_programs(make_model, config, dataset.num_classes)
-        self._width = lanes[0].width or 1
+        self.width = lanes[0].width
         self._runs_per_device = lanes[0].runs_per_device
         trainers = {lane: ChunkTrainer(lane, programs, dataset, config) for lane in lanes}
         self._trainers = [trainers[lane] for lane in lanes]
@@ -126,7 +126,7 @@ class Engine:
     ) -> list[tuple[list[Run], ChunkState | None]]:
         """Those that have begun, with their states, then the rest."""
         in_begun = {run for state in begun for run in state.runs}
-        fresh = chunk_runs([run for run in runs if run not in in_begun], self._width)
+        fresh = chunk_runs([run for run in runs if run not in in_begun], self.width or 1)
         return [(list(state.runs), state) for state in begun] + [(chunk, None) for chunk in fresh]
 
 

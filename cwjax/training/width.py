@@ -40,18 +40,20 @@ def fitting_width(
         dataset: lies on every device once.
         make_model: builds the Flax module.
         config: how every run is trained.
-        max_parallel_runs: the limit, of all devices together [default: `RUNS_PER_DEVICE` each].
+        max_parallel_runs: the limit, of all devices together [default: `RUNS_PER_DEVICE` each];
+            rounded up to fill every device alike.
     """
     devices = jax.local_devices()
     if devices[0].platform == "cpu":
         return None
-    most = max_parallel_runs or RUNS_PER_DEVICE * len(devices)
+    limit = max_parallel_runs or RUNS_PER_DEVICE * len(devices)
+    most = -(-limit // len(devices)) * len(devices)
     limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in devices]
     if 0 in limits:  # the platform does not tell
         return most
     shared = dataset.train_images.nbytes + dataset.test_images.nbytes
     per_device = int(0.8 * min(limits) - shared) // run_bytes(run, dataset, make_model, config)
-    return max(1, min(most, per_device * len(devices)))
+    return min(most, max(1, per_device) * len(devices))
 
 
 def run_bytes(run: Run, dataset: Dataset, make_model: ModelFactory, config: TrainConfig) -> int:

@@ -9,18 +9,24 @@ set -uo pipefail
 
 read -ra hosts <<<"$1"
 shift
-printf -v flags '%q ' "$@"
-command="cd ${DIRECTORY:-$PWD} && exec ${PYTHON:-python} -m experiments.sweep --distributed"
+flags=
+[ $# -eq 0 ] || printf -v flags '%q ' "$@"
+printf -v directory '%q' "${DIRECTORY:-$PWD}"
+command="cd $directory && exec ${PYTHON:-python} -m experiments.sweep --distributed"
 command+=" --coordinator ${hosts[0]}:${PORT:-8476} --num-processes ${#hosts[@]}"
 
 pids=()
+# The end of an ssh hangs up its machine's process, which saves.
+trap 'kill -TERM "${pids[@]}" 2>/dev/null' INT TERM HUP
 for index in "${!hosts[@]}"; do
     ssh -tt "${hosts[index]}" "$command --process-id $index $flags" </dev/null &
     pids+=($!)
 done
-trap 'kill -INT "${pids[@]}"' INT TERM
 code=0
 for pid in "${pids[@]}"; do
+    while kill -0 "$pid" 2>/dev/null; do # a signal ends a wait early
+        wait "$pid"
+    done
     wait "$pid" || code=1
 done
 exit "$code"

@@ -8,6 +8,7 @@ set -euo pipefail
 
 name=$1 zone=$2
 shift 2
-printf -v flags '%q ' "$@"
+flags=
+[ $# -eq 0 ] || printf -v flags '%q ' "$@"
 gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all \
-    --command="cd ${DIRECTORY:-\$HOME/cwjax} && python3 -m experiments.sweep --distributed $flags"
+    --command="cd ${DIRECTORY:-\$HOME/cwjax} && exec python3 -m experiments.sweep --distributed $flags"

@@ -11,10 +11,13 @@ import pytest
 from comparisons import files
 
 from cwjax import experiment
+from cwjax.cell import Cell, enter
 from cwjax.config import ExperimentConfig, RuntimeConfig
 from cwjax.errors import ConfigError
 from cwjax.events import RunStored, TrainingEvent
-from cwjax.plan import Run
+from cwjax.group import record_widths
+from cwjax.plan import Run, make_plan
+from cwjax.results.store import Store, open_store
 from cwjax.training import lanes, width
 from cwjax.training.chunk import ChunkTrainer
 
@@ -52,6 +55,26 @@ def test_fewer_runs_side_by_side_from_then_on(
         list(experiment.run(tiny_config, tmp_path / "exceeded"))
     assert json.loads((tmp_path / "exceeded" / "config.json").read_text())["width"] == 2
     assert files(tmp_path / "exceeded" / "runs") == files(tmp_path / "unbroken" / "runs")
+
+
+@pytest.mark.fault(57)
+@pytest.mark.slow
+def test_a_process_that_does_not_hold_the_directory_is_narrower_by_itself(
+    tiny_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = jax.devices()[:1]
+    monkeypatch.setattr(lanes, "default_lanes", lambda width: [lanes.Lane(devices, width)])
+    monkeypatch.setattr(width, "fitting_width", lambda *_: 4)
+    plan = make_plan(tiny_config)
+    with open_store(tmp_path) as store:
+        held = enter(plan, store, {}, allow_environment_change=False)
+        record_widths([held], RuntimeConfig())
+        limit_memory(monkeypatch, lambda trainer, _: trainer._lane.width > 2)
+        work = experiment.deal([Cell(plan, Store(tmp_path))])
+        with pytest.warns(UserWarning, match="device memory is exceeded: 2 runs side by side"):
+            list(experiment.train(work, RuntimeConfig()))
+    assert json.loads((tmp_path / "config.json").read_text())["width"] == 4
+    assert len(files(tmp_path / "runs")) == 4
 
 
 @pytest.mark.fault(58)

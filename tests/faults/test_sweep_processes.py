@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from cwjax.sweep.merge import merge
+
 ROOT = Path(__file__).parents[2]
 DERIVED = ("scores.parquet", "comparison.json", "status.json", "report.html")
 
@@ -109,19 +111,26 @@ def pair(tiny_npz: str, tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]
     """Two processes that share a sweep, on two CPU cores each."""
     processes = start_pair(tiny_npz, tmp_path / "sweep")
     yield processes
+    kill(processes)
+
+
+def kill(processes: list[subprocess.Popen[str]]) -> None:
     for process in processes:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
-def start_pair(dataset: str, out: Path) -> list[subprocess.Popen[str]]:
+def start_pair(
+    dataset: str, out: Path, other_out: Path | None = None
+) -> list[subprocess.Popen[str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags = ["--distributed", "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2"]
     flags += ["--peer-timeout", "10", "--max-parallel-runs", "2"]
-    return [start(dataset, out, *flags, "--process-id", str(index)) for index in (0, 1)]
+    outs = (out, other_out or out)
+    return [start(dataset, outs[index], *flags, "--process-id", str(index)) for index in (0, 1)]
 
 
 @pytest.mark.slow
@@ -169,3 +178,26 @@ def test_a_lost_process_ends_the_other_and_a_restart_goes_on(
     again = start_pair(tiny_npz, tmp_path / "sweep")
     assert [end(process) for process in again] == [(0, ""), (0, "")]
     assert_equal(tmp_path / "sweep", unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(6, 68)
+def test_both_are_preempted_in_directories_of_their_own_and_a_restart_goes_on(
+    tiny_npz: str, unbroken: Path, tmp_path: Path
+) -> None:
+    outs = [tmp_path / "mine", tmp_path / "other"]
+    pair = start_pair(tiny_npz, *outs)
+    try:
+        wait_for_runs(tmp_path, 2, *pair)
+        for process in pair:
+            process.terminate()
+        assert [end(process)[0] for process in pair] == [143, 143]
+        again = start_pair(tiny_npz, *outs)
+        pair += again
+        assert [end(process) for process in again] == [(0, ""), (0, "")]
+    finally:
+        kill(pair)
+    assert all(len(run_files(out)) == 4 for out in outs)
+    assert not any((out / "comparison.json").exists() for out in outs)
+    merge(outs, tmp_path / "merged", allow_environment_change=False)
+    assert_equal(tmp_path / "merged", unbroken)

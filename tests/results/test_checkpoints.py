@@ -40,9 +40,9 @@ def make_run(arm: str, seed: int) -> Run:
     )
 
 
-def make_state(*runs: Run, epoch: int = 0) -> ChunkState:
+def make_state(*runs: Run, epoch: int = 0, width: int | None = None) -> ChunkState:
     arrays = {"step": np.full(len(runs), epoch, np.int32), "params/kernel": np.ones((len(runs), 4))}
-    return ChunkState(runs, epoch, 2, arrays)
+    return ChunkState(runs, epoch, 2, arrays, width)
 
 
 def histories(*runs: Run, epoch: int = 0) -> dict[Run, list[dict[str, float]]]:
@@ -86,8 +86,7 @@ def test_what_cannot_be_continued_is_removed(store: Store) -> None:
     kept.save(make_state(done, left), histories(done, left))
     store.write_run(make_record("uniform", 0))
     (store.directory / "checkpoints" / "uniform-1").mkdir()
-    store.write_json("config.json", CONFIG | {"width": 8})
-    kept.save(make_state(wider), histories(wider))
+    kept.save(make_state(wider, width=8), histories(wider))
     store.write_json("config.json", CONFIG | {"width": 4})
     assert Checkpoints(store).load([done, left, wider]) == []
     assert not (store.directory / "checkpoints").exists()

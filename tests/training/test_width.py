@@ -56,12 +56,12 @@ def test_memory_and_the_limit_decide(
     tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert fitting(tiny_dataset) == 4 * width.RUNS_PER_DEVICE
-    assert fitting(tiny_dataset, 6) == 6
+    assert fitting(tiny_dataset, 6) == 8  # every device alike
     assert fitting(tiny_dataset, 1000) == 4 * 79  # 80 but for the data set
     monkeypatch.setattr(width, "run_bytes", lambda *_: 10**8)
     assert fitting(tiny_dataset) == 4 * 7
     monkeypatch.setattr(width, "run_bytes", lambda *_: 10**10)
-    assert fitting(tiny_dataset) == 1
+    assert fitting(tiny_dataset) == 4
 
 
 def test_devices_that_do_not_tell_their_memory(
