@@ -96,8 +96,7 @@ def _training_events(
         try:
             engine = make_engine(plan, width, runtime)
             width = engine.width  # as its devices fill up
-            for cell in cells:
-                _record_width(cell, width)
+            _record_width(cells, width)
             for saved in begun:
                 check_shapes(saved, shapes_of(engine.state_shapes(runs[0])))
             missing = [run for run in runs if run not in finished]
@@ -128,7 +127,7 @@ def record_widths(cells: Sequence[Cell], runtime: RuntimeConfig) -> None:
             data = cell.plan.dataset.fingerprint
             if data not in chosen:
                 chosen[data] = choose_width(cell.plan, runtime)
-            _record_width(cell, chosen[data])
+            _record_width([cell], chosen[data])
 
 
 def choose_width(plan: Plan, runtime: RuntimeConfig) -> int | None:
@@ -155,9 +154,9 @@ def model_factory(plan: Plan) -> ModelFactory:
     return lambda rngs: CNN(plan.dataset.image_shape, plan.dataset.num_classes, rngs=rngs)
 
 
-def _record_width(cell: Cell, width: int | None) -> None:
-    if not cell.store.is_held:
-        return  # the process that holds the directory says what others begin with
-    content = cell.store.read_config() or {}
-    if content["width"] != width:
-        cell.store.write_json("config.json", content | {"width": width})
+def _record_width(cells: Sequence[Cell], width: int | None) -> None:
+    """In the directories that this process holds; who else trains there begins with it."""
+    for cell in cells:
+        content = cell.store.read_config() or {}
+        if cell.store.is_held and content["width"] != width:
+            cell.store.write_json("config.json", content | {"width": width})
