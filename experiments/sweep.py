@@ -42,7 +42,8 @@ class Flags:
     dry_run: bool = False
     """Say how many runs there are, and how long and how much memory they take here; train none."""
     retry_failed: bool = False
-    """Train again what failed before; without it only what was interrupted or killed."""
+    """Train again what failed before; without it only what was interrupted or killed. With
+    --distributed cells that killed a process wait for it too: they would end the sweep of all."""
     shard: str | None = None
     """K/N: train the K-th of N equal shares of the runs, on a machine of its own; `report --merge`
     puts the directories together."""

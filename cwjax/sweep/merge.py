@@ -21,6 +21,7 @@ from cwjax.sweep.derive import derive_sweep
 from cwjax.sweep.directory import (
     SWEEP,
     CellStatus,
+    State,
     cell_directory,
     read_statuses,
     read_sweep,
@@ -178,9 +179,11 @@ def _merged_statuses(
         keys = [(arm, seed) for arm in arm_names(sweep) for seed in sweep["seeds"]]
         missing = [key for key in keys if not merged.has_run(*key)]
         reasons = tuple(reason for each in known for reason in each[cell].reasons)
+        failed = tuple(key for each in known for key in each[cell].failed if key in missing)
         if missing:
             lacking = f"{len(missing)} of {len(keys)} runs are in none of the directories"
-            statuses[cell] = CellStatus("failed" if reasons else "pending", (*reasons, lacking))
+            state: State = "failed" if reasons else "pending"
+            statuses[cell] = CellStatus(state, (*reasons, lacking), failed)
         else:
             statuses[cell] = CellStatus("finished")
     return statuses
