@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -73,6 +74,11 @@ class DataConfig:
             "step, or leave it out",
         )
 
+    def name(self) -> str:
+        """The data set as part of a directory's name: its kind, or its file's name."""
+        kind, _, place = self.dataset.partition(":")
+        return re.sub(r"[^\w.]+", "_", Path(place).stem, flags=re.ASCII)[:80] if place else kind
+
     def profile(self) -> str:
         """The imbalance in a word, e.g. `long_tailed-50`."""
         if self.imbalance == "none":
@@ -120,7 +126,8 @@ class AnalysisConfig:
     """How arms are compared; fixed before the first run."""
 
     metric: str = "balanced_accuracy"
-    """Primary metric: the one that gets a verdict; the others are shown as secondary."""
+    """Primary metric, e.g. accuracy, macro_f1, worst_class_recall, loss (a wrong name lists all):
+    the one that gets a verdict; the others are shown as secondary."""
     smallest_effect: float | None = None
     """Smallest difference of the primary metric that would matter to you, as a fraction
     (0.01 = one percentage point); without it nothing is said about equivalence or size."""
@@ -148,7 +155,8 @@ class DesignConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
     arms: tuple[str, ...] = ("uniform", "balanced")
-    """Schemes with their settings, e.g. focal:gamma=1,2 (two arms); all: every scheme."""
+    """Schemes with their settings, e.g. focal:gamma=1,2 (two arms); all: every scheme
+    (python -m experiments.compare --list-arms)."""
     baseline: str = "uniform"
     """The arm that the others are compared with; trained whether listed in --arms or not."""
     num_seeds: int = 10
@@ -209,8 +217,7 @@ class ExperimentConfig(DesignConfig):
 
     def directory_name(self) -> str:
         """`<dataset>-<profile>-<hash of the settings>`, the default below `results/`."""
-        kind = self.data.dataset.partition(":")[0]
-        return f"{kind}-{self.data.profile()}-{short_hash(self.settings())}"
+        return f"{self.data.name()}-{self.data.profile()}-{short_hash(self.settings())}"
 
 
 def short_hash(content: Any) -> str:
@@ -228,8 +235,8 @@ class RuntimeConfig:
     """Runs trained side by side [default: CPU cores; on accelerators what their memory holds, up to
     32 a device]. On accelerators a directory keeps the number that it began with."""
     compile_cache: bool = True
-    """Keep compiled programs in the user's cache directory ($CWJAX_CACHE), so that the next start
-    takes a second."""
+    """Compiled programs are kept in the user's cache directory ($CWJAX_CACHE), so that the next
+    start takes a second; with --no-compile-cache they are not."""
     allow_environment_change: bool = False
     """Continue a directory that was begun under other versions or on another device kind; the
     change is recorded."""

@@ -204,7 +204,7 @@ def print_table(
     """
     arm, *others = rows[0]
     widths = {name: _column_width(name, [row[name] for row in rows]) for name in others}
-    arm_width = max(len(row[arm]) for row in rows)
+    arm_width = max(len(line) for row in rows for line in row[arm].splitlines())
     shown = list(others)
     while len(shown) > num_kept and _total(widths, shown, min(arm_width, 16)) > console.width:
         shown.pop()

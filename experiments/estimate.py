@@ -33,7 +33,10 @@ def estimate(config: SweepConfig, runtime: RuntimeConfig, num_shares: int) -> No
     runs = [run for plan in plans for run in plan.trained_runs]
     num_examples = sum(run.num_epochs * len(run.train_indices) for run in runs)
     num_stored = sum(len(run_keys(plan.config)) for plan in plans)
-    print(f"{len(plans)} cells, {num_stored} runs, {len(runs)} of them trained")
+    print(
+        f"{len(plans)} cells, {num_stored} runs: {len(runs)} to train, the others computed from "
+        "them; finished ones are not left out"
+    )
     print(f"{num_examples:,} training examples over all epochs")
     megabytes = sum(run_file_bytes(plan) * len(run_keys(plan.config)) for plan in plans) / 1e6
     print(f"about {megabytes:,.0f} MB of files")

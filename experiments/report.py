@@ -111,12 +111,16 @@ def _report_sweep(directory: Path, *, latex: bool) -> int:
 
 
 def _merge(flags: Flags) -> int:
+    from cwjax.results.summary import headline
     from cwjax.sweep.merge import merge
+    from cwjax.sweep.report import sweep_headline
 
     if len(flags.directories) < 2 or flags.out is None:
         raise ConfigError("--merge needs at least two directories and --out, the merged one")
     allowed = flags.allow_environment_change
     comparison = merge(flags.directories, flags.out, allow_environment_change=allowed)
+    judge = sweep_headline if "cells" in comparison else headline
+    print(judge(comparison))
     print(f"files: {flags.out}")
     unfinished = [cell for cell in comparison.get("cells", []) if cell["state"] != "finished"]
     for cell in unfinished:
@@ -143,6 +147,10 @@ def _report_side_by_side(directories: tuple[Path, ...], out: Path) -> int:
 
 
 def _check(directory: Path) -> None:
+    if not directory.is_dir():
+        raise ConfigError(f"{directory}: no such directory")
+    if (directory / "sweep.json").is_file():
+        raise ConfigError(f"{directory} is a sweep's: give one of its cells, {directory}/cells/…")
     if not (directory / "config.json").is_file():
         raise ConfigError(f"{directory} holds no config.json: give a directory of results")
 

@@ -12,7 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.power import seeds_floor
+from cwjax.results.summary import unit
 from cwjax.sweep import messages
 from cwjax.sweep.config import SweepConfig
 from cwjax.sweep.report import cell_rows, difference_rows, sweep_headline, trend_rows
@@ -151,17 +153,21 @@ def conclude(ended: Ended, directory: Path, *, is_share: bool, quiet: bool) -> i
 
 def print_comparison(comparison: dict[str, Any]) -> None:
     """The tables of the sweep, and the answer in a sentence."""
-    console = Console()
+    console, metric = Console(), METRICS[comparison["metric"]]
+    cells = {cell["cell"]: cell for cell in comparison["cells"]}
     if rows := difference_rows(comparison):
-        shown = [
-            {"arm": f"{row['cell']}: {row['arm']}"} | _without(row, "arm", "cell") for row in rows
-        ]
-        print_table(console, f"difference from {comparison['baseline']}", shown, 3)
+        shown = []
+        for row in rows:
+            cell = cells[row["cell"]]
+            about = f"{cell['dataset']}, {cell['imbalance']}\n× {cell['imbalance_factor']:g}"
+            shown.append({"arm": f"{about}: {row['arm']}"} | _without(row, "arm", "cell"))
+        title = f"{metric.title}: difference from {comparison['baseline']}, {unit(metric)}"
+        print_table(console, title, shown, 3)
     if rows := trend_rows(comparison):
         shown = [
-            {"arm": f"{row['data']}: {row['arm']}"} | _without(row, "arm", "data") for row in rows
+            {"arm": f"{row['data']}\n{row['arm']}"} | _without(row, "arm", "data") for row in rows
         ]
-        print_table(console, "change per doubling of the imbalance factor", shown, 3)
+        print_table(console, f"change per doubling of the factor, {unit(metric)}", shown, 3)
     if rows := cell_rows(comparison):
         console.print(f"{len(rows)} cells are not finished", style="bold")
     console.print(sweep_headline(comparison), soft_wrap=True, markup=False, highlight=False)

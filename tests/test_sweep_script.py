@@ -167,7 +167,7 @@ def test_a_dry_run_says_what_the_sweep_costs_and_writes_nothing(
         command_line.run_main(sweep.main)
     assert end.value.code == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "2 cells, 18 runs, 12 of them trained"  # tau_norm is not
+    assert printed[0].startswith("2 cells, 18 runs: 12 to train, ")  # tau_norm is not
     # 54 + 38 + 27 and 54 + 27 + 13 of 54 a class, one epoch, two arms, three seeds
     assert printed[1] == f"{(119 + 94) * 1 * 2 * 3:,} training examples over all epochs"
     assert re.fullmatch(r"about \d:\d\d:\d\d, at [\d,]+ examples/s measured here", printed[3])

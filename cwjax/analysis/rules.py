@@ -40,7 +40,10 @@ class Rules:
         if effect is not None and not 0 < effect < limit:
             raise ConfigError(
                 f"smallest effect is {effect}: give a number above 0"
-                + (", as a fraction: 0.01 is one percentage point" * self.metric.is_fraction)
+                + (
+                    ", as a fraction below 1: 0.01 is one percentage point"
+                    * self.metric.is_fraction
+                )
             )
         if not 0.5 <= self.confidence < 1:
             raise ConfigError(f"confidence is {self.confidence}: give a number in [0.5, 1)")

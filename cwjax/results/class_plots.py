@@ -19,6 +19,9 @@ from cwjax.results.style import INK, MUTED, WIDTH, ArmStyle, panels, shorten, st
 MAX_CLASSES = 20
 """Columns of the figure of classes: of more classes an even selection by size is shown."""
 
+MAX_TILE = 0.7
+"""Width of a training image in inches."""
+
 _BLUES = LinearSegmentedColormap.from_list("blues", [(0, 0.447, 0.698, 0), (0, 0.447, 0.698, 1)])
 
 
@@ -38,9 +41,10 @@ def classes(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figure:
     if len(order) > MAX_CLASSES:
         order = order[np.linspace(0, len(order) - 1, MAX_CLASSES).round().astype(int)]
     strip = _sample_strip(contents, order)
-    left, right, gap = 0.75, 1.9, 0.12
+    left, right, gap = 0.75, 2.6, 0.12
     span = WIDTH - left - right
-    heights = {"samples": span * strip.shape[0] / strip.shape[1], "weights": 1.5, "counts": 1.2}
+    shown = min(span, MAX_TILE * len(order))  # of few classes the images are not blown up
+    heights = {"samples": shown * strip.shape[0] / strip.shape[1], "weights": 1.5, "counts": 1.2}
     total, y = sum(heights.values()) + 2 * gap + 0.6, 0.5
     figure = Figure(figsize=(WIDTH, total))
     axes = {}
@@ -53,10 +57,13 @@ def classes(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figure:
     _draw_counts(axes["counts"], contents, order)
     _draw_weights(axes["weights"], contents, order, styles)
     samples = axes["samples"]
-    samples.imshow(
-        strip, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="none",
-        extent=(-0.5, len(order) - 0.5, 0, 1),
-    )  # fmt: skip
+    for place, column in enumerate(np.array_split(strip, len(order), axis=1)):
+        half = shown / span / 2
+        samples.imshow(
+            column, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="none",
+            extent=(place - half, place + half, 0, 1),
+        )  # fmt: skip
+    samples.set_xlim(-0.5, len(order) - 0.5)
     samples.set_yticks([])
     samples.set_ylabel("training\nimages")
     names = [shorten(contents.class_names[c], max(4, 90 // len(order))) for c in order]
@@ -108,7 +115,7 @@ def _draw_weights(
         )
         floor = place + 0.13
         more = f" and {len(arms) - 2} more" if len(arms) > 2 else ""
-        text = shorten(", ".join(arms[:2]), 30) + more
+        text = shorten(", ".join(arms[:2]), 36 - len(more)) + more
         frame: dict[str, Any] = {"transform": axis.transAxes}
         axis.text(1.015, place, text, va="center", fontsize=8, **frame)
         style = styles[arms[0]]

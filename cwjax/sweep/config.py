@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -48,7 +47,7 @@ class SweepConfig(DesignConfig):
         """
         cells: dict[str, ExperimentConfig] = {}
         for data in self._data_configs():
-            name = f"{_readable(data.dataset)}-{data.profile()}"
+            name = f"{data.name()}-{data.profile()}"
             if name in cells:
                 raise ConfigError(
                     f"--dataset {cells[name].data.dataset} and {data.dataset} would both be named "
@@ -97,9 +96,3 @@ class SweepConfig(DesignConfig):
     def directory_name(self) -> str:
         """`sweep-<hash of the settings and cells>`, the default below `results/`."""
         return f"sweep-{short_hash([self.settings(), self.content()['cells']])}"
-
-
-def _readable(dataset: str) -> str:
-    """The data set as part of a directory's name: its kind, or its file's name."""
-    kind, _, place = dataset.partition(":")
-    return re.sub(r"[^\w.]+", "_", Path(place).stem, flags=re.ASCII)[:80] if place else kind

@@ -28,7 +28,9 @@ def write_sweep_report(
     """
     figures = [
         heat_map_figure(comparison, arm)
-        for arm in dict.fromkeys(entry["treatment"] for entry in comparison["comparisons"])
+        for arm in dict.fromkeys(
+            entry["treatment"] for entry in comparison["comparisons"] if entry["estimates"]
+        )
     ]
     (store.directory / "figures").mkdir(exist_ok=True)
     for figure in figures:
@@ -144,7 +146,11 @@ def _interval(interval: Mapping[str, float] | None, metric: Metric) -> str:
 def cell_rows(comparison: Mapping[str, Any]) -> list[dict[str, str]]:
     """A row a cell that is not finished: what became of it and why."""
     return [
-        {"cell": cell["cell"], "state": cell["state"], "reason": "; ".join(cell["reasons"])}
+        {
+            "cell": cell["cell"],
+            "state": cell["state"],
+            "reason": "; ".join(cell["reasons"]) or "runs are missing",
+        }
         for cell in comparison["cells"]
         if cell["state"] != "finished"
     ]
