@@ -36,7 +36,7 @@ def start(tmp_path: Path, script: str, *arguments: str, **fakes: str) -> subproc
     )
 
 
-SHOW = 'printf "<%s>" "$@"; echo'
+SHOW = 'line=$(printf "<%s>" "$@"); echo "$line"'  # in one write: others write too
 AFTER_OPTIONS = 'while [[ $1 == --* ]]; do shift; done; "$@"'
 
 
