@@ -16,6 +16,7 @@ from cwjax.group import train_group
 from cwjax.plan import Plan, Run, make_plan
 from cwjax.results.checkpoints import Saved
 from cwjax.results.derive import derive
+from cwjax.results.manifest import recorded_threads
 from cwjax.results.store import open_store
 
 Work = dict[Cell, list[Run]]
@@ -42,7 +43,8 @@ def run_plan(plan: Plan, directory: Path, runtime: RuntimeConfig) -> Generator[E
     """As `run`, for a plan that has been made already."""
     from cwjax.training import devices
 
-    device = devices.configure(runtime, plan.config.train.precision)
+    precision, threads = plan.config.train.precision, recorded_threads(directory)
+    device = devices.configure(runtime, precision, threads)
     with open_store(directory) as store:
         allowed = runtime.allow_environment_change
         cell = enter(plan, store, device, allow_environment_change=allowed)

@@ -148,7 +148,7 @@ def _report_side_by_side(directories: tuple[Path, ...], out: Path) -> int:
 
 def _check(directory: Path) -> None:
     if not directory.is_dir():
-        raise ConfigError(f"{directory}: no such directory")
+        raise ConfigError(f"{directory}: no such directory: give a directory of results")
     if (directory / "sweep.json").is_file():
         raise ConfigError(f"{directory} is a sweep's: give one of its cells, {directory}/cells/…")
     if not (directory / "config.json").is_file():

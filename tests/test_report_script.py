@@ -114,7 +114,7 @@ def test_csv_of_runs_from_elsewhere(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ([], "nothing to render: give directories of results, or --csv FILE"),
-        (["nowhere"], "nowhere holds no config.json: give a directory of results"),
+        (["nowhere"], "nowhere: no such directory: give a directory of results"),
         (["--csv", "scores.csv"], "--csv needs --baseline"),
         (["--csv", "none.csv", "--baseline", "A"], "none.csv cannot be read: No such file"),
         (["--csv", "scores.csv", "--baseline", "A"], "line 1 has no column balanced_accuracy"),

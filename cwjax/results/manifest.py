@@ -6,13 +6,14 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cwjax.config import ExperimentConfig
 from cwjax.data.dataset import Dataset
 from cwjax.errors import ConfigError
 from cwjax.methods.arms import weight_files
-from cwjax.results.store import SCHEMA_VERSION
+from cwjax.results.store import SCHEMA_VERSION, Store
 
 _PACKAGES = ("cwjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 
@@ -59,6 +60,12 @@ def manifest(
         "environment_changes": [],
         "width": None,  # runs side by side in one program, where the device decides it
     }
+
+
+def recorded_threads(directory: Path) -> int | None:
+    """Threads of the CPU's pool that an experiment began with; None in a new directory."""
+    content = Store(directory).read_config() or {"environment": {}}
+    return content["environment"].get("cpu_threads")
 
 
 def continued(

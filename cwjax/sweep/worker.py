@@ -34,7 +34,8 @@ from cwjax.experiment import deal, train
 from cwjax.group import record_widths
 from cwjax.methods.custom_weights import remember
 from cwjax.plan import POST_HOC_PARENT, Plan, Run, make_plan
-from cwjax.results.store import Store, open_store
+from cwjax.results.manifest import recorded_threads
+from cwjax.results.store import CELLS, Store, open_store
 from cwjax.sweep import hosts, messages
 from cwjax.sweep.directory import cell_directory
 from cwjax.sweep.hosts import Hosts
@@ -96,7 +97,9 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def _work(setup: Setup, connection: Connection) -> None:
     from cwjax.training import devices
 
-    devices.prepare(setup.runtime)
+    begun = sorted((setup.directory / CELLS).glob("*"))
+    threads = next(filter(None, map(recorded_threads, begun)), None)
+    devices.prepare(setup.runtime, threads)
     index, count = (0, 1) if setup.hosts is None else hosts.join(setup.hosts)
     device = devices.checked(setup.runtime, setup.precision)
     holds = index == 0 or not hosts.shares(setup.directory)

@@ -19,8 +19,12 @@ from cwjax.data.cache import cache_directory
 from cwjax.errors import ConfigError
 
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"
-"""One thread a run: faster than sharing the cores within a run, and sums are always taken in the
-same order, so that a run's bits do not depend on its neighbours."""
+"""Faster than sharing the cores within a matrix product, and sums are always taken in the same
+order, so that a run's bits do not depend on its neighbours."""
+
+THREADS = "NPROC"
+"""Environment variable from which XLA:CPU takes the size of its thread pool. The last bits depend
+on it, so an experiment keeps the number that it began with, on any number of cores."""
 
 _NUMBER_FLAGS = {
     "jax_threefry_partitionable": True,
@@ -35,7 +39,9 @@ LANES_PER_CPU_DEVICE = 32
 _MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}
 
 
-def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, Any]:
+def configure(
+    runtime: RuntimeConfig, precision: str = "float32", cpu_threads: int | None = None
+) -> dict[str, Any]:
     """Prepares JAX for `runtime`; best called before any other use of JAX.
 
     In a process whose JAX has started already, its devices and flags stay as they are.
@@ -43,20 +49,24 @@ def configure(runtime: RuntimeConfig, precision: str = "float32") -> dict[str, A
     Args:
         runtime: how to use the machine.
         precision: of matrix products: float32, tf32 or bf16.
+        cpu_threads: of the thread pool on CPU [default: as many as there are cores].
 
     Returns:
         What results depend on besides versions: `platform` and `device_kind` of the devices in
-        use, and those of JAX's flags that decide numbers and differ from their defaults.
+        use, on CPU the size of its thread pool, and those of JAX's flags that decide numbers and
+        differ from their defaults.
 
     Raises:
         ConfigError: the asked platform is not there, or it does not have the asked precision.
     """
-    prepare(runtime)
+    prepare(runtime, cpu_threads)
     return checked(runtime, precision)
 
 
-def prepare(runtime: RuntimeConfig) -> None:
+def prepare(runtime: RuntimeConfig, cpu_threads: int | None = None) -> None:
     """The part of `configure` that must come before the backend starts, and does not start it."""
+    if cpu_threads is not None or THREADS not in os.environ:
+        os.environ[THREADS] = str(cpu_threads or available_cores())
     if runtime.platform in ("cpu", "tpu"):  # "gpu" is several platforms to JAX, all but one missing
         jax.config.update("jax_platforms", runtime.platform)
     num_devices = -(-available_cores() // LANES_PER_CPU_DEVICE)
@@ -86,6 +96,7 @@ def checked(runtime: RuntimeConfig, precision: str) -> dict[str, Any]:
     return {
         "platform": device.platform,
         "device_kind": device.device_kind,
+        **({"cpu_threads": int(os.environ[THREADS])} if device.platform == "cpu" else {}),
         **{name: value for name, value in flags_now.items() if value != _NUMBER_FLAGS[name]},
     }
 
