@@ -35,9 +35,9 @@ def configured(**flags: str) -> str:
 
 @pytest.mark.fault(20)
 def test_flags_that_decide_numbers_are_told_where_they_are_not_the_defaults() -> None:
-    plain = [("device_kind", "cpu"), ("platform", "cpu")]
-    assert configured() == str(plain)
-    changed = configured(JAX_THREEFRY_PARTITIONABLE="0", JAX_ENABLE_X64="1")
+    plain = [("cpu_threads", 3), ("device_kind", "cpu"), ("platform", "cpu")]
+    assert configured(NPROC="3") == str(plain)
+    changed = configured(NPROC="3", JAX_THREEFRY_PARTITIONABLE="0", JAX_ENABLE_X64="1")
     flags = [("jax_enable_x64", True), ("jax_threefry_partitionable", False)]
     assert changed == str(sorted(plain + flags))
 
