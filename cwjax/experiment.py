@@ -105,8 +105,9 @@ def train(work: Work, runtime: RuntimeConfig) -> Generator[Event, None, None]:
 
 def _complete_untrained(cell: Cell, runs: list[Run]) -> None:
     """Stores what finished runs answer and a process that ended in between has not stored."""
+    incomplete = {seed for arm, seed in cell.keys if not cell.store.has_run(arm, seed)}
     for run in runs:
-        if cell.store.has_run(run.arm, run.seed):
+        if run.seed in incomplete and cell.store.has_run(run.arm, run.seed):
             for _ in store_untrained(cell, cell.store.read_run(run.arm, run.seed)):
                 pass
 

@@ -6,7 +6,7 @@ Reads the directory only, so it can be derived again at any time, without JAX an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,14 +89,7 @@ def compare(contents: Contents, judged: Sequence[Comparison] | None = None) -> d
 
 def family_of(contents: Contents, metric: str) -> tuple[list[Pair], Rules]:
     """Every arm with the baseline on one metric, and the rules of the comparison."""
-    arms = [
-        ArmScores(
-            arm,
-            {seed: run.scores[metric] for seed, run in runs.items() if run.status == "ok"},
-            {seed: run.status for seed, run in runs.items() if run.status != "ok"},
-        )
-        for arm, runs in contents.runs.items()
-    ]
+    arms = [arm_scores(arm, runs, contents.seeds, metric) for arm, runs in contents.runs.items()]
     pairs = arm_pairs(
         arms,
         contents.baseline,
@@ -104,6 +97,18 @@ def family_of(contents: Contents, metric: str) -> tuple[list[Pair], Rules]:
         same_as=contents.config["equal_arms"],
     )
     return pairs, rules_for(contents.analysis, metric)
+
+
+def arm_scores(
+    arm: str, runs: Mapping[int, RunRecord], seeds: Sequence[int], metric: str
+) -> ArmScores:
+    """The arm's scores on one metric by seed; a seed without a run counts as failed."""
+    statuses = {seed: runs[seed].status if seed in runs else "failed" for seed in seeds}
+    return ArmScores(
+        arm,
+        {seed: runs[seed].scores[metric] for seed in seeds if statuses[seed] == "ok"},
+        {seed: status for seed, status in statuses.items() if status != "ok"},
+    )
 
 
 def _new_test_sets(contents: Contents, comparison: Comparison) -> NewTestSetInterval | None:

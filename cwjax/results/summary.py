@@ -171,11 +171,11 @@ def _comparison_row(entry: Mapping[str, Any], metric: Metric) -> dict[str, str]:
     return {
         "arm": entry["treatment"],
         "difference": _or_undefined(estimates.get("difference"), metric.format_signed),
-        "interval": _interval(seed_interval, metric.format_signed),
+        "interval": interval_text(seed_interval, metric.format_signed),
         "p (Holm)": _or_undefined(evidence.get("p_holm"), p),
         "P(better)": _or_undefined(estimates.get("probability_better"), "{:.2f}".format),
         "n": str(len(entry["seeds"])),
-        "new test sets": _interval(entry["new_test_sets"], metric.format_signed),
+        "new test sets": interval_text(entry["new_test_sets"], metric.format_signed),
         "p": _or_undefined(estimates.get("p_value"), p),
         "detectable": _or_undefined(evidence.get("detectable_effect"), metric.format),
         "verdict": VERDICT_LABELS[verdict["key"]] if verdict else UNDEFINED,
@@ -191,7 +191,8 @@ def _or_undefined(value: float | None, text: Callable[[float], str]) -> str:
     return UNDEFINED if value is None else text(value)
 
 
-def _interval(interval: Mapping[str, float] | None, text: Callable[[float], str]) -> str:
+def interval_text(interval: Mapping[str, float] | None, text: Callable[[float], str]) -> str:
+    """`low to high`, each bound in the words of `text`."""
     if interval is None:
         return UNDEFINED
     return f"{text(interval['ci_low'])} to {text(interval['ci_high'])}"

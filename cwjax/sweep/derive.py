@@ -16,13 +16,13 @@ import pandas as pd
 from cwjax.analysis.comparison import arm_pairs
 from cwjax.analysis.family import Comparison, compare_family
 from cwjax.analysis.metrics import METRICS
-from cwjax.analysis.pairing import ArmScores, Pair
+from cwjax.analysis.pairing import Pair
 from cwjax.analysis.rules import rules_for
 from cwjax.analysis.stats import trend
 from cwjax.config import AnalysisConfig
 from cwjax.plan import NULL_CONTROL
 from cwjax.results.contents import arm_names
-from cwjax.results.derive import derive
+from cwjax.results.derive import arm_scores, derive
 from cwjax.results.record import RunRecord
 from cwjax.results.store import Store, open_store
 from cwjax.results.tables import scores_table, to_parquet
@@ -87,6 +87,9 @@ def _scored(store: Store, sweep: Mapping[str, Any], cell: str) -> _Scored:
     arms, seeds, metric = arm_names(sweep), sweep["seeds"], sweep["settings"]["analysis"]["metric"]
     keys = [(arm, seed) for arm in arms for seed in seeds]
     records = {key: cell_store.read_run(*key) for key in keys if cell_store.has_run(*key)}
+    runs: dict[str, dict[int, RunRecord]] = {arm: {} for arm in arms}
+    for (arm, seed), record in records.items():
+        runs[arm][seed] = record
     rows = scores_table(records.values()) if records else pd.DataFrame()
     failed = [
         {"arm": arm, "seed": seed, "status": "failed", **dict.fromkeys(METRICS, np.nan)}
@@ -99,7 +102,7 @@ def _scored(store: Store, sweep: Mapping[str, Any], cell: str) -> _Scored:
     config = cell_store.read_config() or {"equal_arms": {}}
     return _Scored(
         arm_pairs(
-            [_arm_scores(arm, seeds, records, metric) for arm in arms],
+            [arm_scores(arm, runs[arm], seeds, metric) for arm in arms],
             sweep["settings"]["baseline"],
             controls={NULL_CONTROL} & set(arms),
             same_as=config["equal_arms"],
@@ -107,17 +110,6 @@ def _scored(store: Store, sweep: Mapping[str, Any], cell: str) -> _Scored:
         ),
         table,
         is_complete=not failed,
-    )
-
-
-def _arm_scores(
-    arm: str, seeds: Sequence[int], records: Mapping[tuple[str, int], RunRecord], metric: str
-) -> ArmScores:
-    statuses = {s: records[arm, s].status if (arm, s) in records else "failed" for s in seeds}
-    return ArmScores(
-        arm,
-        {s: records[arm, s].scores[metric] for s in seeds if statuses[s] == "ok"},
-        {s: status for s, status in statuses.items() if status != "ok"},
     )
 
 

@@ -13,7 +13,13 @@ from cwjax.results.html import Table, environment
 from cwjax.results.report import escape, markdown_table
 from cwjax.results.store import CELLS, Store
 from cwjax.results.style import arm_styles, to_svg
-from cwjax.results.summary import UNDEFINED, VERDICT_LABELS, comparison_rows, listed, unit
+from cwjax.results.summary import (
+    VERDICT_LABELS,
+    comparison_rows,
+    interval_text,
+    listed,
+    unit,
+)
 
 
 def write_sweep_report(
@@ -129,18 +135,11 @@ def trend_rows(comparison: Mapping[str, Any]) -> list[dict[str, str]]:
             "data": _row_name(entry),
             "factors": ", ".join(f"{factor:g}" for factor in entry["factors"]),
             "change a doubling": metric.format_signed(entry["slope"]),
-            "interval": _interval(entry["interval"], metric),
+            "interval": interval_text(entry["interval"], metric.format_signed),
             "n": str(len(entry["seeds"])),
         }
         for entry in comparison["trends"]
     ]
-
-
-def _interval(interval: Mapping[str, float] | None, metric: Metric) -> str:
-    if interval is None:
-        return UNDEFINED
-    low, high = (metric.format_signed(interval[end]) for end in ("ci_low", "ci_high"))
-    return f"{low} to {high}"
 
 
 def cell_rows(comparison: Mapping[str, Any]) -> list[dict[str, str]]:
