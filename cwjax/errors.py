@@ -1,7 +1,25 @@
-"""What the user can mend."""
+"""Errors that the user can fix; their message is one line that says how."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class ConfigError(ValueError):
-    """A setting that cannot be used; the message is one line that names it and the mend."""
+    """A setting, file or directory that cannot be used."""
+
+
+class DataError(ConfigError):
+    """Data that cannot be used."""
+
+
+def one_line(error: Exception) -> str:
+    """Names an error of another library within a message of one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """` (did you mean 'balanced'?)` where one of the names is close; otherwise nothing."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -24,6 +24,7 @@ from cwjax.analysis.evaluation import (
     calibration_error,
     head_middle_tail,
 )
+from cwjax.errors import ConfigError, suggestion
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,19 @@ METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric
 """Every score of a run, by the name of its column; a new metric is one more row of the table."""
 
 _FORMULAS = {metric.name: formula for metric, formula in _TABLE}
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        ConfigError: there is none; the message lists them.
+    """
+    if name not in METRICS:
+        raise ConfigError(
+            f"--metric is {name!r}{suggestion(name, METRICS)}: choose one of {', '.join(METRICS)}"
+        )
+    return METRICS[name]
 
 
 def scores(logits: ArrayLike, labels: ArrayLike, train_counts: ArrayLike) -> dict[str, float]:

@@ -3,14 +3,86 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from cwjax.analysis.metrics import Metric
+from cwjax.arms.arm import NULL_CONTROL
+from cwjax.config import Policy
 from cwjax.errors import ConfigError
 
-Policy = Literal["drop-pair", "worst-score"]
+
+@dataclass(frozen=True)
+class Pairing:
+    """One comparison to make, by name."""
+
+    cell: str
+    """What tells this data from the other cells'; empty where there is only one."""
+    baseline: str
+    treatment: str
+    same_as: str | None = None
+    """The baseline, or another treatment, that has equal settings: the two count once."""
+    control: bool = False
+    """An A/A control: judged alone, outside the family."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Equal for comparisons that count once in the family."""
+        return (self.cell, self.baseline, self.same_as or self.treatment)
+
+    @property
+    def in_family(self) -> bool:
+        """Whether it counts: no control, and not the baseline under another name."""
+        return not self.control and self.same_as != self.baseline
+
+
+def pairings(
+    arms: Sequence[str],
+    baseline: str,
+    equal_arms: Mapping[str, str],
+    cell: str = "",
+    *,
+    controls: Collection[str] = (NULL_CONTROL,),
+) -> tuple[Pairing, ...]:
+    """Every arm of one cell with the baseline; those of several cells together are one family.
+
+    Args:
+        arms: their names, the baseline among them.
+        baseline: its name.
+        equal_arms: arms that were not trained themselves -> the arm with equal settings that was.
+        cell: its name.
+        controls: names of A/A controls, where they are among the arms.
+
+    Raises:
+        ConfigError: unknown or repeated names.
+    """
+    unknown = ({baseline} | equal_arms.keys() | set(equal_arms.values())) - set(arms)
+    if unknown:
+        raise ConfigError(
+            f"no arm named {', '.join(sorted(unknown))}: the arms are {', '.join(arms)}"
+        )
+    if len(set(arms)) < len(arms):
+        raise ConfigError(f"arms {', '.join(arms)}: name each once")
+
+    def trained_as(arm: str) -> str:
+        return equal_arms.get(arm, arm)
+
+    def twin(arm: str) -> str | None:
+        other = baseline if trained_as(arm) == trained_as(baseline) else trained_as(arm)
+        return other if other != arm else None
+
+    return tuple(
+        Pairing(cell, baseline, arm, twin(arm), arm in controls) for arm in arms if arm != baseline
+    )
+
+
+def family_size(family: Sequence[Pairing]) -> int:
+    """How many comparisons share one error rate: equal arms count once, controls do not.
+
+    Args:
+        family: of all cells of a study.
+    """
+    return len({pairing.key for pairing in family if pairing.in_family})
 
 
 @dataclass(frozen=True)
@@ -34,54 +106,54 @@ class ArmScores:
 
     @property
     def seeds(self) -> set[int]:
-        """Of all runs, good and bad."""
+        """The seeds of all runs, good and bad."""
         return {*self.scores, *self.bad_runs}
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One comparison to make."""
+class BadRun:
+    """A run without a score."""
 
-    baseline: ArmScores
-    treatment: ArmScores
-    cell: str = ""
-    """In a sweep: what tells this data from the other cells', e.g. "mnist long_tailed 100"."""
-    same_as: str | None = None
-    """The baseline, or another treatment, that has equal settings: the two count once."""
-    control: bool = False
-    """An A/A control: judged alone, outside the family."""
+    arm: str
+    seed: int
+    status: str
+    """"diverged", "failed", or "undefined" where it has ended well but this metric is not."""
 
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """Equal for comparisons that count once in the family."""
-        return (self.cell, self.baseline.name, self.same_as or self.treatment.name)
 
-    @property
-    def in_family(self) -> bool:
-        """Whether it counts: no control, and not the baseline under another name."""
-        return not self.control and self.same_as != self.baseline.name
+@dataclass(frozen=True)
+class SeedFacts:
+    """What the reader must know about the seeds of a comparison."""
+
+    lacking: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Arm -> seeds that only the other arm has; they are not compared."""
+    dropped: tuple[BadRun, ...] = ()
+    """Runs that were left out with their pairs."""
+    worst: tuple[BadRun, ...] = ()
+    """Runs that were counted with the metric's worst score."""
+    refused: tuple[BadRun, ...] = ()
+    """Runs that no rule covers; with any, there is nothing to compare."""
+    undefined: tuple[BadRun, ...] = ()
+    """Runs whose score is NaN or infinite."""
 
 
 @dataclass(frozen=True)
 class Matched:
-    """The scores of a pair, seed by seed."""
+    """The scores of a pairing, seed by seed."""
 
     seeds: tuple[int, ...]
     baseline_scores: tuple[float, ...]
     treatment_scores: tuple[float, ...]
-    bad_runs: tuple[str, ...]
-    """Runs that no rule covers; with any, there is nothing to compare."""
-    undefined: tuple[str, ...]
-    """Runs whose score is NaN or infinite."""
-    notes: tuple[str, ...]
-    """Sentences that the reader must see: seeds left out, scores put in."""
+    facts: SeedFacts
 
 
-def match(pair: Pair, metric: Metric, policy: Policy | None) -> Matched:
-    """Line up the scores of the seeds that both arms have.
+def match(
+    baseline: ArmScores, treatment: ArmScores, metric: Metric, policy: Policy | None
+) -> Matched:
+    """Lines up the scores of the seeds that both arms have.
 
     Args:
-        pair: the arms.
+        baseline: its runs.
+        treatment: its runs.
         metric: of their scores.
         policy: for runs without a score: "drop-pair" leaves both runs of that seed out,
             "worst-score" gives them the metric's worst score if it has one, None is no rule.
@@ -89,61 +161,43 @@ def match(pair: Pair, metric: Metric, policy: Policy | None) -> Matched:
     Raises:
         ConfigError: no seed in common.
     """
-    arms = (pair.baseline, pair.treatment)
-    common = sorted(pair.baseline.seeds & pair.treatment.seeds)
+    arms = (baseline, treatment)
+    all_seeds = baseline.seeds | treatment.seeds
+    common = sorted(baseline.seeds & treatment.seeds)
     if not common:
         raise ConfigError(
-            f"{pair.treatment.name} and {pair.baseline.name} have no seed in common: give both "
-            "runs of the same seeds"
+            f"{treatment.name} and {baseline.name} have no seed in common: give both runs of the "
+            "same seeds"
         )
-    notes = [*_same_arm_note(pair), *_unequal_seeds_note(arms, len(common))]
-    bad, fill = _names(arms, common), math.nan
+    lacking = {arm.name: tuple(sorted(all_seeds - arm.seeds)) for arm in arms}
+    lacking = {name: seeds for name, seeds in lacking.items() if seeds}
+    bad, fill = _bad_runs(arms, common), math.nan
+    dropped: tuple[BadRun, ...] = ()
+    worst: tuple[BadRun, ...] = ()
     if policy is None or (policy == "worst-score" and metric.worst is None):
-        uncovered = _names(arms, sorted(pair.baseline.seeds | pair.treatment.seeds))
+        uncovered = _bad_runs(arms, sorted(all_seeds))
         if uncovered:
-            return Matched((), (), (), uncovered, (), tuple(notes))
+            return Matched((), (), (), SeedFacts(lacking, refused=uncovered))
     elif bad and policy == "drop-pair":
-        common = [s for s in common if all(s in arm.scores for arm in arms)]
-        notes.append(f"Left out with their pairs: {', '.join(bad)}.")
+        common = [seed for seed in common if all(seed in arm.scores for arm in arms)]
+        dropped = bad
     elif bad and metric.worst is not None:
-        fill = metric.worst
-        notes.append(f"Counted with the worst score, {fill:g}: {', '.join(bad)}.")
-    baseline, treatment = (tuple(arm.scores.get(s, fill) for s in common) for arm in arms)
+        fill, worst = metric.worst, bad
+    scores = [tuple(arm.scores.get(seed, fill) for seed in common) for arm in arms]
     undefined = tuple(
-        f"{arm.name} seed {s}"
-        for arm, scores in zip(arms, (baseline, treatment), strict=True)
-        for s, score in zip(common, scores, strict=True)
+        BadRun(arm.name, seed, "undefined")
+        for arm, of_arm in zip(arms, scores, strict=True)
+        for seed, score in zip(common, of_arm, strict=True)
         if not math.isfinite(score)
     )
-    return Matched(tuple(common), baseline, treatment, (), undefined, tuple(notes))
+    facts = SeedFacts(lacking, dropped, worst, undefined=undefined)
+    return Matched(tuple(common), scores[0], scores[1], facts)
 
 
-def _names(arms: Sequence[ArmScores], seeds: Sequence[int]) -> tuple[str, ...]:
-    """The bad runs among these seeds, in words."""
+def _bad_runs(arms: Sequence[ArmScores], seeds: Sequence[int]) -> tuple[BadRun, ...]:
     return tuple(
-        f"{arm.name} seed {s} ({arm.bad_runs[s]})"
+        BadRun(arm.name, seed, arm.bad_runs[seed])
         for arm in arms
-        for s in seeds
-        if s in arm.bad_runs
+        for seed in seeds
+        if seed in arm.bad_runs
     )
-
-
-def _same_arm_note(pair: Pair) -> list[str]:
-    if pair.same_as is None:
-        return []
-    return [f"{pair.treatment.name} has the same settings as {pair.same_as} here: trained once."]
-
-
-def _unequal_seeds_note(arms: Sequence[ArmScores], num_common: int) -> list[str]:
-    all_seeds = set().union(*(arm.seeds for arm in arms))
-    lacking = [
-        f"{arm.name} lacks {', '.join(map(str, sorted(all_seeds - arm.seeds)))}"
-        for arm in arms
-        if all_seeds - arm.seeds
-    ]
-    if not lacking:
-        return []
-    return [
-        f"UNEQUAL SEEDS: only the {num_common} that both arms have are compared "
-        f"({'; '.join(lacking)})."
-    ]

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cwjax.analysis.metrics import METRICS, Metric
-from cwjax.analysis.pairing import Policy
+from cwjax.config import CONFIDENCE_LIMITS, AnalysisConfig, Policy
 from cwjax.errors import ConfigError
-
-if TYPE_CHECKING:
-    from cwjax.config import AnalysisConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +41,11 @@ class Rules:
                     * self.metric.is_fraction
                 )
             )
-        if not 0.5 <= self.confidence < 1:
-            raise ConfigError(f"confidence is {self.confidence}: give a number in [0.5, 1)")
+        low, high = CONFIDENCE_LIMITS
+        if not low <= self.confidence <= high:
+            raise ConfigError(
+                f"confidence is {self.confidence}: give a number from {low} to {high}"
+            )
         if self.num_comparisons < 1:
             raise ConfigError(f"num_comparisons is {self.num_comparisons}: give at least 1")
         if self.primary and self.diverged == "worst-score" and self.metric.worst is None:

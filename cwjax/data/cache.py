@@ -21,7 +21,7 @@ import platformdirs
 from cwjax.data.dataset import Dataset
 
 # Raise it when any source decodes to other arrays than before.
-_FORMAT = 1
+_FORMAT = 2
 
 
 def cache_directory() -> Path:
@@ -89,10 +89,9 @@ def _read(entry: Path, stamp: str) -> Dataset | None:
             return None
         return Dataset(
             name=arrays["name"].item(),
-            train_images=arrays["train_images"],
-            train_labels=arrays["train_labels"],
-            test_images=arrays["test_images"],
-            test_labels=arrays["test_labels"],
+            inputs=arrays["inputs"],
+            labels=arrays["labels"],
+            num_train=int(arrays["num_train"]),
             class_names=tuple(arrays["class_names"].tolist()),
         )
 
@@ -107,10 +106,9 @@ def _write(entry: Path, stamp: str, dataset: Dataset) -> None:
                 file,
                 stamp=np.array(stamp),
                 name=np.array(dataset.name),
-                train_images=dataset.train_images,
-                train_labels=dataset.train_labels,
-                test_images=dataset.test_images,
-                test_labels=dataset.test_labels,
+                inputs=dataset.inputs,
+                labels=dataset.labels,
+                num_train=np.array(dataset.num_train),
                 class_names=np.array(dataset.class_names),
             )
         os.replace(temporary, entry)

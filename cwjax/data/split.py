@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cwjax.config import DataConfig
-from cwjax.data.dataset import DataError, Dataset, count_classes
+from cwjax.data.dataset import Dataset, count_classes
 from cwjax.data.imbalance import profile_counts, subsample
+from cwjax.errors import DataError
 from cwjax.randomness import Purpose, rng
 
 VALIDATION_FRACTION = 0.1
@@ -18,11 +19,12 @@ VALIDATION_FRACTION = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The training and validation examples of one seed; the test split is the data set's own.
+    """The training, validation and test examples of one seed.
 
     Attributes:
-        train_indices: int32 `[num_train]`, ascending, into `Dataset.train_*`.
+        train_indices: int32 `[num_train]`, ascending, into the data set's examples.
         validation_indices: int32 `[num_validation]`, ascending, disjoint from train_indices.
+        test_indices: int32 `[num_test]`, ascending, disjoint from both.
         class_counts: int64 `[num_classes]`, counted in train_indices.
         weight_counts: int64 `[num_classes]`, the counts that class weights are computed from:
             class_counts, or those of the whole training file in the notebook's protocol.
@@ -30,6 +32,7 @@ class Split:
 
     train_indices: npt.NDArray[np.int32]
     validation_indices: npt.NDArray[np.int32]
+    test_indices: npt.NDArray[np.int32]
     class_counts: npt.NDArray[np.int64]
     weight_counts: npt.NDArray[np.int64]
 
@@ -53,7 +56,7 @@ def split_dataset(dataset: Dataset, data_config: DataConfig, seed: int) -> Split
     if data_config.imbalance != "none":
         train = train[_imbalanced(labels[train], dataset.num_classes, data_config, seed)]
     class_counts = count_classes(labels[train], dataset.num_classes)
-    return Split(train, validation, class_counts, weight_counts=class_counts)
+    return Split(train, validation, _test_indices(dataset), class_counts, class_counts)
 
 
 def _imbalanced(
@@ -86,8 +89,17 @@ def _notebook_split(dataset: Dataset) -> Split:
             "shuffle the file or use --protocol cwjax"
         )
     return Split(
-        indices[:num_train], indices[num_train:], class_counts, count_classes(labels, num_classes)
+        indices[:num_train],
+        indices[num_train:],
+        _test_indices(dataset),
+        class_counts,
+        count_classes(labels, num_classes),
     )
+
+
+def _test_indices(dataset: Dataset) -> npt.NDArray[np.int32]:
+    """The data set's own test split."""
+    return np.arange(dataset.num_train, len(dataset.labels), dtype=np.int32)
 
 
 def stratified_cut(

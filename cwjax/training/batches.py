@@ -10,33 +10,34 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cwjax.methods.sampling import epoch_order, mixing
-from cwjax.plan import Run
-from cwjax.training.train import Batches, Block
+from cwjax.arms.sampling import epoch_order, mixing
+from cwjax.config import TrainConfig
+from cwjax.training.runs import Run
+from cwjax.training.step import Batches, Block
 
 
 def epoch_blocks(
     runs: Sequence[Run],
-    train_labels: np.ndarray,
+    labels: np.ndarray,
     epoch: int,
-    batch_size: int,
+    config: TrainConfig,
     max_steps: int,
     first_step: int = 0,
 ) -> Iterator[Block]:
-    """The steps of one epoch of runs trained side by side, at most `max_steps` a block.
+    """The steps of one epoch of runs trained side by side, at most `max_steps` per block.
 
     Args:
         runs: all with the same number of training examples.
-        train_labels: int32 `[num_train_file]`, labels of the whole training file.
+        labels: int32 `[num_examples]`, of the whole data set.
         epoch: counted from 0.
-        batch_size: examples a step.
+        config: batch size and learning rate.
         max_steps: first dimension of every block; a shorter block is padded.
         first_step: the steps before it have been done already.
 
     Yields:
         Blocks whose arrays have a leading run axis `[len(runs), max_steps, ...]`.
     """
-    epochs = [_epoch_steps(run, train_labels[run.train_indices], epoch, batch_size) for run in runs]
+    epochs = [_epoch_steps(run, labels[run.train_indices], epoch, config) for run in runs]
     num_steps = len(epochs[0].indices)
     for start in range(first_step, num_steps, max_steps):
         stop = min(start + max_steps, num_steps)
@@ -48,8 +49,9 @@ def epoch_blocks(
         yield Block(Batches(*batches), np.int32(stop - start), np.int32(epoch))
 
 
-def _epoch_steps(run: Run, labels: np.ndarray, epoch: int, batch_size: int) -> Batches:
+def _epoch_steps(run: Run, labels: np.ndarray, epoch: int, config: TrainConfig) -> Batches:
     """A whole epoch, not yet cut into blocks; `labels` of the run's training examples."""
+    batch_size = config.batch_size
     order = epoch_order(
         labels, run.row, seed=run.key_seed, epoch=epoch, num_epochs=run.first_stage_epochs
     )
@@ -64,7 +66,8 @@ def _epoch_steps(run: Run, labels: np.ndarray, epoch: int, batch_size: int) -> B
         num_examples=len(order),
         batch_size=batch_size,
     )
-    return Batches(indices, valid, partners, mix)
+    learning_rate = np.full(num_steps, config.learning_rate, np.float32)
+    return Batches(indices, valid, partners, mix, learning_rate)
 
 
 def _padded(array: np.ndarray, padding: int) -> np.ndarray:

@@ -12,14 +12,17 @@ import numpy as np
 
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
-from cwjax.events import ChunkState, EpochFinished, RunFinished, StepsFinished, TrainingEvent
-from cwjax.plan import Run
 from cwjax.training.batches import epoch_blocks
-from cwjax.training.lanes import Lane
-from cwjax.training.train import Block, Examples, Programs, RunState
-
-BLOCK_STEPS = 128
-"""Most steps of one dispatch: some seconds of CPU work, so progress shows and a stop is heard."""
+from cwjax.training.lanes import BLOCK_STEPS, Lane
+from cwjax.training.runs import (
+    ChunkState,
+    EpochFinished,
+    Run,
+    RunFinished,
+    StepsFinished,
+    TrainingEvent,
+)
+from cwjax.training.step import Block, Examples, Programs, RunState
 
 CHECKPOINT_SECONDS = 60
 """Between two states of a chunk that are given out to be kept; most chunks are done before."""
@@ -51,7 +54,7 @@ class ChunkTrainer:
         self._programs = lane.compile(programs)
         self._dataset = dataset
         self._config = config
-        self._examples = lane.put_shared(examples_of(dataset))
+        self._examples = lane.put_shared(Examples(dataset.inputs, dataset.labels))
 
     def train(
         self, runs: list[Run], stopping: Callable[[], bool], begun: ChunkState | None = None
@@ -112,9 +115,9 @@ class ChunkTrainer:
             chunk.state = self._programs.start_second_stage(chunk.state, chunk.rows)
         blocks = epoch_blocks(
             chunk.padded,
-            self._dataset.train_labels,
+            self._dataset.labels,
             chunk.epoch,
-            self._config.batch_size,
+            self._config,
             BLOCK_STEPS,
             chunk.step,
         )
@@ -156,9 +159,7 @@ class ChunkTrainer:
         return logits[:, :num_examples]
 
     def _finish(self, chunk: _Chunk, validation_logits: np.ndarray) -> Iterator[RunFinished]:
-        num_train = len(self._dataset.train_labels)
-        test_indices = num_train + np.arange(len(self._dataset.test_labels), dtype=np.int32)
-        test_logits = self._evaluate(chunk, np.tile(test_indices, (len(chunk.padded), 1)))
+        test_logits = self._evaluate(chunk, np.stack([run.test_indices for run in chunk.padded]))
         head = chunk.state.params["head"]
         kernels = self._lane.get_runs(head["kernel"][...])
         biases = self._lane.get_runs(head["bias"][...])
@@ -172,11 +173,3 @@ def _by_name(state: Any) -> dict[str, Any]:
     """The leaves of a state by their place in it, e.g. `params/head/kernel/value`."""
     leaves, _ = jax.tree.flatten_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-def examples_of(dataset: Dataset) -> Examples:
-    """The arrays that every run reads: the training file, then the test file."""
-    return Examples(
-        np.concatenate([dataset.train_images, dataset.test_images]),
-        np.concatenate([dataset.train_labels, dataset.test_labels]),
-    )

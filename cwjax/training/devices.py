@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -39,9 +39,21 @@ LANES_PER_CPU_DEVICE = 32
 _MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}
 
 
+@dataclass(frozen=True)
+class DeviceFacts:
+    """What results depend on besides versions and settings."""
+
+    platform: str
+    device_kind: str
+    cpu_threads: int | None
+    """Size of XLA's thread pool; None on accelerators."""
+    jax_flags: dict[str, bool | str]
+    """JAX's flags that decide numbers and differ from their defaults."""
+
+
 def configure(
     runtime: RuntimeConfig, precision: str = "float32", cpu_threads: int | None = None
-) -> dict[str, Any]:
+) -> DeviceFacts:
     """Prepares JAX for `runtime`; best called before any other use of JAX.
 
     In a process whose JAX has started already, its devices and flags stay as they are.
@@ -50,11 +62,6 @@ def configure(
         runtime: how to use the machine.
         precision: of matrix products: float32, tf32 or bf16.
         cpu_threads: of the thread pool on CPU [default: as many as there are cores].
-
-    Returns:
-        What results depend on besides versions: `platform` and `device_kind` of the devices in
-        use, on CPU the size of its thread pool, and those of JAX's flags that decide numbers and
-        differ from their defaults.
 
     Raises:
         ConfigError: the asked platform is not there, or it does not have the asked precision.
@@ -79,7 +86,7 @@ def prepare(runtime: RuntimeConfig, cpu_threads: int | None = None) -> None:
         use_compile_cache(cache_directory() / "compiled")
 
 
-def checked(runtime: RuntimeConfig, precision: str) -> dict[str, Any]:
+def checked(runtime: RuntimeConfig, precision: str) -> DeviceFacts:
     """The part of `configure` that starts the backend: it checks the devices and tells them."""
     device, reason = _first_device()
     if device is None or runtime.platform not in ("auto", device.platform):
@@ -93,12 +100,14 @@ def checked(runtime: RuntimeConfig, precision: str) -> dict[str, Any]:
         )
     jax.config.update("jax_default_matmul_precision", _MATMUL_PRECISION[precision])
     flags_now = {name: getattr(jax.config, name) for name in _NUMBER_FLAGS}
-    return {
-        "platform": device.platform,
-        "device_kind": device.device_kind,
-        **({"cpu_threads": int(os.environ[THREADS])} if device.platform == "cpu" else {}),
-        **{name: value for name, value in flags_now.items() if value != _NUMBER_FLAGS[name]},
-    }
+    return DeviceFacts(
+        platform=device.platform,
+        device_kind=device.device_kind,
+        cpu_threads=int(os.environ[THREADS]) if device.platform == "cpu" else None,
+        jax_flags={
+            name: value for name, value in flags_now.items() if value != _NUMBER_FLAGS[name]
+        },
+    )
 
 
 def use_compile_cache(directory: Path) -> None:

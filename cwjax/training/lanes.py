@@ -19,7 +19,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cwjax.config import available_cores
 from cwjax.training.devices import LANES_PER_CPU_DEVICE
-from cwjax.training.train import Batches, Block, Programs
+from cwjax.training.step import Batches, Block, Programs
+
+BLOCK_STEPS = 128
+"""Most steps of one dispatch: some seconds of CPU work, so progress shows and a stop is heard."""
 
 CPU_TRAINING_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 """Keeps `optimization_barrier`, by which the layers say what to compute once and keep; without it
@@ -53,7 +56,7 @@ class Lane:
     def compile(self, programs: Programs) -> Programs:
         """The programs jitted for this lane; training gives its state's memory back."""
         runs, shared = self._per_run.spec, self._shared.spec
-        block = Block(Batches(runs, runs, runs, runs), shared, shared)
+        block = Block(Batches(*[runs] * len(Batches._fields)), shared, shared)
         initial_state, train_block, start_second_stage, evaluate = programs
         on_cpu = self.devices[0].platform == "cpu"
         jit_training = partial(jax.jit, compiler_options=CPU_TRAINING_OPTIONS if on_cpu else None)

@@ -10,11 +10,10 @@ from jax.stages import Wrapped
 
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
-from cwjax.plan import Run
 from cwjax.training.batches import epoch_blocks
-from cwjax.training.chunk import BLOCK_STEPS, examples_of
-from cwjax.training.lanes import Lane
-from cwjax.training.train import ModelFactory, make_programs
+from cwjax.training.lanes import BLOCK_STEPS, Lane
+from cwjax.training.runs import Run
+from cwjax.training.step import Examples, Programs
 
 RUNS_PER_DEVICE = 32
 """Most runs side by side on one device, unless the caller says otherwise. About as many as it takes
@@ -25,7 +24,7 @@ chunk that is not full, as in a pilot of two runs, takes as long as a full one."
 def fitting_width(
     run: Run,
     dataset: Dataset,
-    make_model: ModelFactory,
+    programs: Programs,
     config: TrainConfig,
     max_parallel_runs: int | None = None,
 ) -> int | None:
@@ -38,7 +37,7 @@ def fitting_width(
         run: any of them, compiled alone to learn what it needs. A fifth of the memory stays free
             for what the allocator splits.
         dataset: lies on every device once.
-        make_model: builds the Flax module.
+        programs: of every run.
         config: how every run is trained.
         max_parallel_runs: the limit, of all devices together [default: `RUNS_PER_DEVICE` each];
             rounded up to fill every device alike.
@@ -51,19 +50,19 @@ def fitting_width(
     limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in devices]
     if 0 in limits:  # the platform does not tell
         return most
-    shared = dataset.train_images.nbytes + dataset.test_images.nbytes
-    per_device = int(0.8 * min(limits) - shared) // run_bytes(run, dataset, make_model, config)
+    shared = dataset.inputs.nbytes + dataset.labels.nbytes
+    per_device = int(0.8 * min(limits) - shared) // run_bytes(run, dataset, programs, config)
     return min(most, max(1, per_device) * len(devices))
 
 
-def run_bytes(run: Run, dataset: Dataset, make_model: ModelFactory, config: TrainConfig) -> int:
+def run_bytes(run: Run, dataset: Dataset, programs: Programs, config: TrainConfig) -> int:
     """Device memory of one run in bytes, as the compiler plans it; the data set apart."""
-    programs = make_programs(make_model, config, dataset.num_classes)
-    block = next(iter(epoch_blocks([run], dataset.train_labels, 0, config.batch_size, BLOCK_STEPS)))
+    block = next(iter(epoch_blocks([run], dataset.labels, 0, config, BLOCK_STEPS)))
     rows = jax.tree.map(lambda leaf: leaf[None], run.row)
     state = jax.eval_shape(jax.vmap(programs.initial_state), np.zeros((1, 2), np.uint32), rows)
     train_block = cast(Wrapped, Lane(jax.local_devices()[:1], 1).compile(programs).train_block)
-    lowered = train_block.lower(state, rows, examples_of(dataset), block)
+    examples = Examples(dataset.inputs, dataset.labels)
+    lowered = train_block.lower(state, rows, examples, block)
     memory = lowered.compile().memory_analysis()
     if memory is None:
         raise RuntimeError("this platform does not say how much memory a program needs")

@@ -1,0 +1,127 @@
+"""What a study found, as typed facts: `comparison.json` is this, and every report is made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cwjax.analysis.family import Comparison
+from cwjax.analysis.intervals import Interval
+from cwjax.analysis.metrics import METRICS, Metric
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """One metric of one arm over the runs that ended well; None where it is undefined."""
+
+    mean: float | None
+    std: float | None
+    """Standard deviation over seeds; None for a single run."""
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """The runs of one arm in one cell."""
+
+    cell: str
+    arm: str
+    num_runs: int
+    num_ok: int
+    scores: dict[str, ScoreSummary]
+    chosen: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    """Settings that were chosen on validation, one value per seed."""
+
+
+@dataclass(frozen=True)
+class CellFacts:
+    """One data set with one imbalance."""
+
+    cell: str
+    dataset: str
+    imbalance: str
+    imbalance_factor: float
+    """1 without an imbalance."""
+    failures: tuple[str, ...] = ()
+    """Each as `arm seed 3: reason`."""
+
+
+@dataclass(frozen=True)
+class BadRunFact:
+    """A run that ended without a score."""
+
+    cell: str
+    arm: str
+    seed: int
+    status: str
+
+
+@dataclass(frozen=True)
+class TrendFact:
+    """How an arm's difference changes with the imbalance of one data set and profile."""
+
+    dataset: str
+    imbalance: str
+    treatment: str
+    factors: tuple[float, ...]
+    seeds: tuple[int, ...]
+    slope: float
+    """Mean over seeds of the change of the difference per doubling of the imbalance factor."""
+    interval: Interval | None
+    """Over seeds; None for a single seed."""
+    seed_slopes: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StudyComparison:
+    """Every arm against the baseline, in every cell."""
+
+    metric: Metric
+    """The primary one: it alone is judged."""
+    confidence: float
+    smallest_effect: float | None
+    baseline: str
+    arms: tuple[str, ...]
+    """Baseline first, the A/A control last."""
+    seeds: tuple[int, ...]
+    family_size: int
+    """Comparisons that share one error rate."""
+    num_ok_runs: int
+    bad_runs: tuple[BadRunFact, ...]
+    cells: tuple[CellFacts, ...]
+    summaries: tuple[ArmSummary, ...]
+    """Cell by cell, arm by arm."""
+    comparisons: tuple[Comparison, ...]
+    """On the primary metric."""
+    secondary: tuple[Comparison, ...]
+    """On every other metric; estimates without a verdict."""
+    trends: tuple[TrendFact, ...] = ()
+
+    def metric_of(self, comparison: Comparison) -> Metric:
+        """The metric of one of its comparisons."""
+        name = comparison.metric
+        return self.metric if name == self.metric.name else METRICS[name]
+
+    @property
+    def judged(self) -> tuple[Comparison, ...]:
+        """The comparisons on the primary metric without A/A controls."""
+        return tuple(entry for entry in self.comparisons if not entry.pairing.control)
+
+
+def join(parts: Sequence[StudyComparison], trends: Sequence[TrendFact] = ()) -> StudyComparison:
+    """The parts of a study, one per cell, as one.
+
+    Args:
+        parts: at least one, all of one design.
+        trends: over the cells.
+    """
+    return dataclasses.replace(
+        parts[0],
+        num_ok_runs=sum(part.num_ok_runs for part in parts),
+        bad_runs=tuple(run for part in parts for run in part.bad_runs),
+        cells=tuple(cell for part in parts for cell in part.cells),
+        summaries=tuple(summary for part in parts for summary in part.summaries),
+        comparisons=tuple(entry for part in parts for entry in part.comparisons),
+        secondary=tuple(entry for part in parts for entry in part.secondary),
+        trends=tuple(trends),
+    )

@@ -1,0 +1,282 @@
+"""What a scheme is: a function whose keyword-only parameters are its settings.
+
+`scheme` registers one; name, settings, defaults and valid ranges are read from the signature. A
+setting's annotation is `float`, or `Annotated[type, reader]` with a reader that turns text into a
+value. An `Arm` is a scheme with all its settings; it is made from text once (`cwjax.arms.grammar`)
+and travels as an object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_type_hints
+
+import numpy as np
+
+from cwjax.errors import ConfigError, suggestion
+
+Kind = Literal["class_weights", "training", "two_stage", "post_hoc"]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Reader(Protocol):
+    """Turns a setting's text into its value."""
+
+    def read(self, text: str) -> Any:
+        """The value, or ConfigError with the reason alone."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Reader of a finite number in an interval; `brackets` are `[` or `(` and `]` or `)`."""
+
+    low: float
+    high: float
+    brackets: str = "[]"
+
+    def read(self, text: str) -> float:
+        """The number, or ConfigError."""
+        try:
+            number = float(text)
+        except ValueError:
+            raise ConfigError(f"not a number; give one in {self}") from None
+        above = number >= self.low if self.brackets[0] == "[" else number > self.low
+        below = number <= self.high if self.brackets[1] == "]" else number < self.high
+        if not (math.isfinite(number) and above and below):
+            raise ConfigError(f"out of range; give a number in {self}")
+        return number + 0.0  # -0.0 becomes 0.0
+
+    def __str__(self) -> str:
+        return f"{self.brackets[0]}{self.low:g}, {self.high:g}{self.brackets[1]}"
+
+
+AtLeastZero = Annotated[float, Range(0, math.inf, "[)")]
+AnyNumber = Annotated[float, Range(-math.inf, math.inf, "()")]
+Positive = Annotated[float, Range(0, math.inf, "()")]
+AtLeastOne = Annotated[float, Range(1, math.inf, "[)")]
+Fraction = Annotated[float, Range(0, 1)]
+BelowOne = Annotated[float, Range(0, 1, "[)")]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A scheme with all its settings; `str(arm)` is its canonical name.
+
+    The name leaves out settings at their defaults, so `focal` and `focal:gamma=2.0` are both the
+    arm `focal`.
+    """
+
+    scheme: str
+    settings: tuple[tuple[str, Any], ...] = ()  # in the order of the signature, defaults filled in
+
+    @property
+    def kind(self) -> Kind:
+        """How it works; a `post_hoc` arm is not trained but derived from the uniform arm's run."""
+        return SCHEMES[self.scheme].kind
+
+    def __str__(self) -> str:
+        return ":".join([self.scheme, *(f"{name}={text}" for name, text in self._changed())])
+
+    def nested(self) -> str:
+        """The name as the value of another arm's setting: `effective_number(0.9999)`."""
+        values = ",".join(text for _, text in self._changed())
+        return f"{self.scheme}({values})" if values else self.scheme
+
+    def _changed(self) -> list[tuple[str, str]]:
+        defaults = {setting.name: setting.default for setting in SCHEMES[self.scheme].settings}
+        return [
+            (name, format_value(value)) for name, value in self.settings if value != defaults[name]
+        ]
+
+
+UNIFORM = Arm("uniform")
+
+NULL_CONTROL = "null_control"
+"""Name of the A/A arm: the baseline again, under other random keys."""
+
+
+class ClassWeightArm:
+    """Reader of a class-weight scheme given as a value: `balanced`, `effective_number(0.9999)`."""
+
+    def read(self, text: str) -> Arm:
+        """The arm, or ConfigError."""
+        match = re.fullmatch(r"([^()]*)(?:\((.*)\))?", text)
+        if match is None:
+            raise ConfigError("write it as name or name(value), e.g. effective_number(0.9999)")
+        name, arguments = match.groups()
+        scheme = find_scheme(name, kind="class_weights")
+        settings = [setting for setting in scheme.settings if setting.name != "drw"]
+        values = arguments.split(",") if arguments else []
+        if len(values) > len(settings):
+            raise ConfigError(f"{name} takes {len(settings)} value(s) in parentheses")
+        pairs = zip(settings, values, strict=False)
+        return scheme.arm({setting.name: setting.read(value) for setting, value in pairs})
+
+
+ClassWeights = Annotated[Arm, ClassWeightArm()]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a scheme."""
+
+    name: str
+    reader: Reader
+    default: Any  # inspect.Parameter.empty: the setting must be given
+
+    @property
+    def is_required(self) -> bool:
+        """Whether there is no default."""
+        return self.default is inspect.Parameter.empty
+
+    def read(self, text: str) -> Any:
+        """The value of `text`, or ConfigError naming the setting."""
+        try:
+            return self.reader.read(text)
+        except ConfigError as error:
+            raise ConfigError(f"{self.name}={text!r}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A registered scheme."""
+
+    name: str
+    kind: Kind
+    formula: str
+    source: str
+    settings: tuple[Setting, ...]
+    function: Callable[..., Any]
+
+    @property
+    def about(self) -> str:
+        """What the scheme does, from its function's docstring."""
+        return inspect.getdoc(self.function) or ""
+
+    @property
+    def own_rule(self) -> str | None:
+        """SHA-256 (hex) of the source of a scheme that is not cwjax's own; None for those."""
+        if self.function.__module__.partition(".")[0] == "cwjax":
+            return None
+        try:
+            source = inspect.getsource(self.function)
+        except OSError:  # typed at a prompt
+            source = repr(self.function.__code__.co_code)
+        return hashlib.sha256(source.encode()).hexdigest()
+
+    def setting(self, name: str) -> Setting:
+        """The setting of that name, or ConfigError listing the scheme's settings."""
+        for setting in self.settings:
+            if setting.name == name:
+                return setting
+        names = [setting.name for setting in self.settings]
+        listing = f"its settings: {', '.join(names)}" if names else "it has no settings"
+        raise ConfigError(
+            f"{self.name} has no setting {name!r}{suggestion(name, names)}; {listing}"
+        )
+
+    def arm(self, given: Mapping[str, Any]) -> Arm:
+        """The arm with these settings, the others at their defaults.
+
+        Raises:
+            ConfigError: a setting without a default is missing, or weights are deferred that are
+                all 1.
+        """
+        for setting in self.settings:
+            if setting.is_required and setting.name not in given:
+                raise ConfigError(f"{self.name} needs {setting.name}=")
+        values = {
+            setting.name: given.get(setting.name, setting.default) for setting in self.settings
+        }
+        if values.get("weights") == UNIFORM:
+            if given.get("drw", 0) > 0:
+                raise ConfigError("drw= defers class weights, and weights=uniform has none")
+            values["drw"] = self.setting("drw").default  # without a meaning here
+        return Arm(self.name, tuple(values.items()))
+
+
+SCHEMES: dict[str, Scheme] = {}
+"""Every scheme by name; see `schemes_in_order`."""
+
+
+def schemes_in_order(kind: Kind | None = None) -> list[Scheme]:
+    """All schemes, or those of one kind; by kind, so that the order of imports does not show."""
+    kinds = get_args(Kind) if kind is None else (kind,)
+    return [scheme for kind in kinds for scheme in SCHEMES.values() if scheme.kind == kind]
+
+
+def scheme(*, formula: str, source: str, kind: Kind = "training") -> Callable[[Function], Function]:
+    """Register the decorated function as a scheme; its keyword-only parameters are the settings.
+
+    A function of kind `post_hoc` takes `posthoc.RunOutputs` and returns `posthoc.Adjusted`; every
+    other takes an `ArmContext` and returns an `ArmRow`. Only `class_weights` schemes can be the
+    value of another's `weights=`.
+
+    Args:
+        formula: one line, for people.
+        source: the paper or library that it is from.
+        kind: see `Arm.kind`.
+    """
+
+    def register(function: Function) -> Function:
+        hints = get_type_hints(function, include_extras=True)
+        settings = tuple(
+            Setting(parameter.name, _reader(function, parameter.name, hints), parameter.default)
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        )
+        name = function.__name__
+        SCHEMES[name] = Scheme(name, kind, formula, source, settings, function)
+        return function
+
+    return register
+
+
+def _reader(function: Callable[..., Any], name: str, hints: Mapping[str, Any]) -> Reader:
+    """The reader of a setting, from its annotation."""
+    hint = AnyNumber if hints.get(name) is float else hints.get(name)
+    for part in getattr(hint, "__metadata__", ()):
+        if hasattr(part, "read"):
+            reader: Reader = part
+            return reader
+    raise ConfigError(
+        f"scheme {function.__name__}: setting {name} is annotated {hint}: give float, or "
+        "Annotated[float, Range(low, high)]"
+    )
+
+
+def find_scheme(name: str, kind: Kind | None = None) -> Scheme:
+    """The scheme of that name (and kind), or ConfigError listing the valid ones."""
+    names = [scheme.name for scheme in schemes_in_order(kind)]
+    if name not in names:
+        listing = ", ".join(names)
+        raise ConfigError(f"no scheme {name!r}{suggestion(name, names)}; choose one of {listing}")
+    return SCHEMES[name]
+
+
+def format_value(value: Any) -> str:
+    """The canonical text of a setting's value: shortest digits, no trailing `.0`."""
+    if isinstance(value, Arm):
+        return value.nested()
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, eq=False)
+class ArmContext:
+    """What the row of an arm depends on besides its settings."""
+
+    class_counts: np.ndarray  # int64 [num_classes], counted in the training split
+    weight_counts: np.ndarray  # int64 [num_classes], what class weights are computed from
+    class_names: tuple[str, ...]
+    num_epochs: int  # of the first stage
+    normalization: str = "examples"  # of class weights: examples or classes
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_counts)

@@ -1,0 +1,183 @@
+"""The grammar of arms, and from an arm to its row.
+
+`name(:key=value[,value…])*`: several values make several arms, e.g. `logit_adjusted:tau=0.5,1,2`; a
+    value may be a class-weight scheme, e.g. `focal:weights=effective_number(0.9999)`; `all` is
+    every scheme at its defaults.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cwjax.arms import posthoc, schemes  # noqa: F401  (they register their schemes)
+from cwjax.arms.arm import (
+    SCHEMES,
+    Arm,
+    ArmContext,
+    find_scheme,
+    format_value,
+    schemes_in_order,
+)
+from cwjax.arms.class_weights import check_class_counts
+from cwjax.arms.row import ArmRow
+from cwjax.errors import ConfigError, one_line
+
+ALL = "all"
+_COMMA_OUTSIDE_PARENTHESES = r",(?![^()]*\))"
+
+
+def parse_arms(specs: Sequence[str]) -> tuple[Arm, ...]:
+    """The arms of a command line, in its order.
+
+    Args:
+        specs: texts of the grammar above, at least one.
+
+    Raises:
+        ConfigError: an unknown scheme or setting, a value out of range, an arm given twice (a typo
+            would hide
+            otherwise); one line that names it and what is valid.
+    """
+    origins: dict[Arm, str] = {}
+    for spec in specs:
+        for arm in _expand(spec):
+            if arm in origins:
+                where = spec if origins[arm] == spec else f"{origins[arm]} and {spec}"
+                raise ConfigError(f"arm {str(arm)!r} is given twice, by {where}: leave one out")
+            origins[arm] = spec
+    if not origins:
+        raise ConfigError("no arms: give at least one, e.g. uniform balanced")
+    return tuple(origins)
+
+
+def parse_arm(spec: str) -> Arm:
+    """The one arm of a text; ConfigError where it is none, several, or wrong."""
+    arms = parse_arms([spec])
+    if len(arms) > 1:
+        raise ConfigError(f"arm {spec!r} stands for {len(arms)} arms: give a single one")
+    return arms[0]
+
+
+def load_schemes(file: Path) -> None:
+    """Runs a Python file, in which `@cwjax.scheme` registers schemes of the user's own.
+
+    Raises:
+        ConfigError: it cannot be run, or registers nothing; with the reason in one line.
+    """
+    known = dict(SCHEMES)
+    spec = importlib.util.spec_from_file_location(f"schemes_of_{file.stem}", file)
+    if not file.is_file() or spec is None or spec.loader is None:
+        raise ConfigError(f"--schemes {file}: no such Python file: give one that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # inspect finds the source by it
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"--schemes {file}: {one_line(error)}") from error
+    if known == SCHEMES:
+        raise ConfigError(f"--schemes {file} registers no scheme: decorate one with @cwjax.scheme")
+    replaced = [name for name, entry in known.items() if SCHEMES[name] is not entry]
+    if replaced:
+        raise ConfigError(f"--schemes {file} defines {replaced[0]} again: give it another name")
+
+
+def arm_row(arm: Arm, context: ArmContext) -> ArmRow:
+    """The arrays that one run of the arm is trained with.
+
+    Args:
+        arm: any but a post-hoc arm.
+        context: counts, class names and epochs of the run.
+
+    Raises:
+        ConfigError: a class without a training example, custom weights that do not fit the classes,
+            or settings that
+            overflow float32.
+        ValueError: a post-hoc arm.
+    """
+    if arm.kind == "post_hoc":
+        raise ValueError(f"{arm} is not trained: apply_post_hoc derives it from the uniform run")
+    try:
+        check_class_counts(context.class_counts, context.class_names)
+        check_class_counts(context.weight_counts, context.class_names)
+        with np.errstate(over="ignore"):  # the check below says it better
+            row: ArmRow = SCHEMES[arm.scheme].function(context, **dict(arm.settings))
+        for field, leaf in row._replace(remix_kappa=0)._asdict().items():
+            if not np.isfinite(leaf).all():
+                raise ConfigError(f"its {field} is not finite in float32; give smaller settings")
+    except ConfigError as error:
+        raise ConfigError(f"arm {str(arm)!r}: {error}") from None
+    return row
+
+
+def total_epochs(arm: Arm, num_epochs: int) -> int:
+    """Epochs that a run of the arm trains, a second stage of at least one included.
+
+    Args:
+        arm: any arm.
+        num_epochs: epochs of the first stage.
+    """
+    if arm.kind != "two_stage":
+        return num_epochs
+    return num_epochs + max(1, round(dict(arm.settings)["epochs"] * num_epochs))
+
+
+class ArmDescription(NamedTuple):
+    """A line of the list of schemes."""
+
+    name: str
+    formula: str
+    settings: str  # with their defaults, as one would type them
+    source: str
+
+
+def list_arms() -> tuple[ArmDescription, ...]:
+    """Every scheme: class weights, then other training, two stages, post hoc."""
+    return tuple(
+        ArmDescription(
+            scheme.name,
+            scheme.formula,
+            ":".join(
+                f"{setting.name}={_default_text(setting.default, setting.is_required)}"
+                for setting in scheme.settings
+            ),
+            scheme.source,
+        )
+        for scheme in schemes_in_order()
+    )
+
+
+def _default_text(default: Any, is_required: bool) -> str:
+    return "" if is_required or default is None else format_value(default)
+
+
+def _expand(spec: str) -> Iterator[Arm]:
+    """The arms of one text: the product of the values of its settings."""
+    if spec == ALL:
+        for scheme in schemes_in_order():
+            if not any(setting.is_required for setting in scheme.settings):
+                yield scheme.arm({})
+        return
+    try:
+        name, *parts = spec.split(":")
+        scheme = find_scheme(name)
+        choices: dict[str, list[Any]] = {}
+        for part in parts:
+            key, separator, values = part.partition("=")
+            if not separator or not values:
+                raise ConfigError(f"{part!r} is not key=value")
+            setting = scheme.setting(key)
+            if key in choices:
+                raise ConfigError(f"{key}= is given twice; write its values as {key}=a,b")
+            texts = re.split(_COMMA_OUTSIDE_PARENTHESES, values)
+            choices[key] = [setting.read(text) for text in texts]
+        for values_of_arm in itertools.product(*choices.values()):
+            yield scheme.arm(dict(zip(choices, values_of_arm, strict=True)))
+    except ConfigError as error:
+        raise ConfigError(f"arm {spec!r}: {error}") from None

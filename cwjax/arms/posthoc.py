@@ -1,0 +1,118 @@
+"""Arms without training of their own: the uniform arm's logits, adjusted after the fact.
+
+Where tau is not given it is chosen on the grid by the balanced accuracy on validation, the smallest
+of equals, never on test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import numpy as np
+
+from cwjax.arms.arm import SCHEMES, Arm, Range, scheme, schemes_in_order
+
+LOGIT_ADJUSTMENT_GRID = np.arange(31) / 10  # 0 to 3
+TAU_NORM_GRID = np.arange(21) / 10  # 0 to 2, that of the authors' code
+
+ChosenTau = Annotated[float | None, Range(0, 10)]  # None: chosen on validation
+
+
+@dataclass(frozen=True, eq=False)
+class RunOutputs:
+    """What a finished run of the uniform arm has stored."""
+
+    test_logits: np.ndarray  # float32 [num_test, num_classes]
+    validation_logits: np.ndarray  # float32 [num_validation, num_classes]
+    validation_labels: np.ndarray  # int [num_validation]
+    head_kernel: np.ndarray  # float32 [num_features, num_classes]
+    head_bias: np.ndarray  # float32 [num_classes]
+    class_counts: np.ndarray  # int64 [num_classes], each at least 1
+
+
+class Adjusted(NamedTuple):
+    """The logits of a post-hoc arm."""
+
+    test_logits: np.ndarray  # float32 [num_test, num_classes]
+    validation_logits: np.ndarray  # float32 [num_validation, num_classes]
+    chosen: dict[str, float]  # settings that were chosen on validation
+
+
+@scheme(formula="argmax z - tau log pi", source="Menon et al. 2021", kind="post_hoc")
+def posthoc_logit_adjusted(outputs: RunOutputs, *, tau: ChosenTau = None) -> Adjusted:
+    """The prior of the training split is taken out of the logits."""
+    log_prior = np.log(outputs.class_counts / outputs.class_counts.sum())
+
+    def adjust(logits: np.ndarray, tau: float) -> np.ndarray:
+        return logits - tau * log_prior
+
+    return _adjusted(outputs, adjust, tau, LOGIT_ADJUSTMENT_GRID)
+
+
+@scheme(
+    formula="class vectors w_c / |w_c|^tau, no bias", source="Kang et al. 2020", kind="post_hoc"
+)
+def tau_norm(outputs: RunOutputs, *, tau: ChosenTau = None) -> Adjusted:
+    """Class vectors, which are longer for frequent classes, are brought to one length (tau = 1).
+
+    z = f·W + b, so `(z_c − b_c) / ‖w_c‖^τ` are the logits without the features being needed. A
+    class vector of length 0 has logit 0 whatever tau.
+    """
+    norms = np.linalg.norm(outputs.head_kernel.astype(np.float64), axis=0)
+    norms = np.where(norms == 0, 1, norms)
+
+    def adjust(logits: np.ndarray, tau: float) -> np.ndarray:
+        return (logits - outputs.head_bias) / norms**tau
+
+    return _adjusted(outputs, adjust, tau, TAU_NORM_GRID)
+
+
+def apply_post_hoc(arm: Arm, outputs: RunOutputs) -> Adjusted:
+    """The logits of a post-hoc arm, from the uniform arm's run of the same seed.
+
+    Raises:
+        ValueError: the arm is trained, or a logit is not finite.
+    """
+    if arm.kind != "post_hoc":
+        raise ValueError(f"{arm} is trained; post hoc are only {_post_hoc_names()}")
+    if not (
+        np.isfinite(outputs.test_logits).all() and np.isfinite(outputs.validation_logits).all()
+    ):
+        raise ValueError(f"{arm} needs finite logits: leave diverged runs out")
+    return SCHEMES[arm.scheme].function(outputs, **dict(arm.settings))
+
+
+def _post_hoc_names() -> str:
+    return ", ".join(entry.name for entry in schemes_in_order("post_hoc"))
+
+
+def _adjusted(
+    outputs: RunOutputs,
+    adjust: Callable[[np.ndarray, float], np.ndarray],
+    tau: float | None,
+    grid: np.ndarray,
+) -> Adjusted:
+    # In float64: at tau = 0 the bias is taken from logits that it was added to.
+    test, validation = (
+        logits.astype(np.float64) for logits in (outputs.test_logits, outputs.validation_logits)
+    )
+    chosen = {}
+    if tau is None:
+        scores = [
+            _balanced_accuracy(adjust(validation, candidate), outputs.validation_labels)
+            for candidate in grid
+        ]
+        tau = float(grid[np.argmax(scores)])
+        chosen = {"tau": tau}
+    return Adjusted(
+        adjust(test, tau).astype(np.float32), adjust(validation, tau).astype(np.float32), chosen
+    )
+
+
+def _balanced_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean recall over the classes that are present."""
+    counts = np.bincount(labels)
+    hits = np.bincount(labels, weights=logits.argmax(axis=1) == labels)
+    return float(np.mean(hits[counts > 0] / counts[counts > 0]))

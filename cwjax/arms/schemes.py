@@ -1,0 +1,268 @@
+"""Every trained scheme, one entry each: the function is the rule, its parameters are the settings.
+
+To add a scheme, add one function here: it takes the context (counts, epochs) and its settings, and
+returns the neutral row with the fields replaced that the scheme is about.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+
+from cwjax.arms import class_weights as formulas
+from cwjax.arms.arm import (
+    SCHEMES,
+    UNIFORM,
+    Arm,
+    ArmContext,
+    AtLeastOne,
+    AtLeastZero,
+    BelowOne,
+    ClassWeights,
+    Fraction,
+    Positive,
+    Range,
+    find_scheme,
+    scheme,
+)
+from cwjax.arms.custom_weights import CustomFile
+from cwjax.arms.row import (
+    SECOND_STAGE_CRT,
+    SECOND_STAGE_LWS,
+    ArmRow,
+    replace,
+    uniform_row,
+)
+
+MixingAlpha = Annotated[float, Range(0.01, 100)]
+StageLength = Annotated[float, Range(0, 10, "(]")]  # of the second stage, in first stages
+
+
+# Class weights -----------------------------------------------------------------------------------
+
+
+@scheme(formula="w_c = 1", source="", kind="class_weights")
+def uniform(context: ArmContext) -> ArmRow:
+    """Plain cross-entropy."""
+    return uniform_row(context.num_classes)
+
+
+@scheme(
+    formula="w_c = N / (K n_c)",
+    source="scikit-learn; King & Zeng 2001",
+    kind="class_weights",
+)
+def balanced(context: ArmContext, *, drw: BelowOne = 0.0) -> ArmRow:
+    """Every class has the same total weight."""
+    return _weighted_row(context, formulas.balanced(context.weight_counts), drw)
+
+
+@scheme(formula="w_c ∝ (1/n_c)^gamma", source="Mahajan et al. 2018", kind="class_weights")
+def inverse_power(context: ArmContext, *, gamma: AtLeastZero = 0.5, drw: BelowOne = 0.0) -> ArmRow:
+    """Between uniform (gamma 0) and balanced (gamma 1) weights."""
+    return _weighted_row(context, formulas.inverse_power(context.weight_counts, gamma), drw)
+
+
+@scheme(formula="w_c ∝ (1-beta) / (1-beta^n_c)", source="Cui et al. 2019", kind="class_weights")
+def effective_number(context: ArmContext, *, beta: BelowOne = 0.999, drw: BelowOne = 0.0) -> ArmRow:
+    """Further examples of a class count for less, from about 1 / (1 - beta) of them."""
+    return _weighted_row(context, formulas.effective_number(context.weight_counts, beta), drw)
+
+
+@scheme(
+    formula="w_c from a JSON file {class: weight}, as they are",
+    source="Keras class_weight",
+    kind="class_weights",
+)
+def custom(context: ArmContext, *, file: CustomFile, drw: BelowOne = 0.0) -> ArmRow:
+    """The user's own weights."""
+    weights = file.for_classes(context.class_names)
+    return replace(uniform_row(context.num_classes), **_class_weight_fields(context, weights, drw))
+
+
+# Losses ------------------------------------------------------------------------------------------
+
+
+@scheme(formula="w_y (1-p_y)^gamma CE, p from the unweighted CE", source="Lin et al. 2017")
+def focal(
+    context: ArmContext,
+    *,
+    gamma: AtLeastZero = 2.0,
+    weights: ClassWeights = UNIFORM,
+    drw: BelowOne = 0.0,
+) -> ArmRow:
+    """Examples that are already right count less."""
+    fields = _class_weight_fields(context, _weights_of(weights, context), drw)
+    return replace(uniform_row(context.num_classes), focal_gamma=gamma, **fields)
+
+
+@scheme(formula="CE(z + tau log pi) in training, z at test", source="Menon et al. 2021")
+def logit_adjusted(context: ArmContext, *, tau: AtLeastZero = 1.0) -> ArmRow:
+    """The prior is in the training logits, so the test logits are without it."""
+    return replace(uniform_row(context.num_classes), logit_bias=tau * _log_prior(context))
+
+
+@scheme(formula="CE(z + log n_c): logit_adjusted:tau=1", source="Ren et al. 2020")
+def balanced_softmax(context: ArmContext) -> ArmRow:
+    """Log counts are the log prior plus a constant, which softmax does not see."""
+    return logit_adjusted(context, tau=1.0)
+
+
+LDAM_WEIGHTS = find_scheme("effective_number").arm({"beta": 0.9999})
+
+
+@scheme(
+    formula="w_y CE(s (z - m_y e_y)), m_c ∝ n_c^(-1/4), max m_c = c, cosine logits z",
+    source="Cao et al. 2019",
+)
+def ldam(
+    context: ArmContext,
+    *,
+    c: AtLeastZero = 0.5,
+    s: Positive = 30.0,
+    drw: BelowOne = 0.8,
+    weights: ClassWeights = LDAM_WEIGHTS,
+) -> ArmRow:
+    """Rare classes get larger margins."""
+    fields = _class_weight_fields(context, _weights_of(weights, context), drw)
+    margin = c * (context.class_counts.min() / context.class_counts) ** 0.25
+    row = uniform_row(context.num_classes)
+    return replace(row, margin=margin, scale=s, normalized_head=1, **fields)
+
+
+@scheme(formula="CE(z (n_c/n_max)^gamma + tau log pi)", source="Kini et al. 2021")
+def vector_scaling(
+    context: ArmContext, *, gamma: AtLeastZero = 0.15, tau: AtLeastZero = 1.25
+) -> ArmRow:
+    """Rare classes have to reach larger logits, and the prior is added."""
+    return replace(
+        uniform_row(context.num_classes),
+        logit_scale=(context.class_counts / context.class_counts.max()) ** gamma,
+        logit_bias=tau * _log_prior(context),
+    )
+
+
+@scheme(formula="(1-epsilon) CE + epsilon mean_c nll_c", source="Szegedy et al. 2016")
+def label_smoothing(context: ArmContext, *, epsilon: BelowOne = 0.1) -> ArmRow:
+    """The same smoothing for every class."""
+    return replace(uniform_row(context.num_classes), smoothing=epsilon)
+
+
+@scheme(
+    formula="epsilon_c = tail + (head-tail) sin(pi (n_c-n_min) / (2 (n_max-n_min)))",
+    source="Zhong et al. 2021",
+)
+def label_aware_smoothing(
+    context: ArmContext, *, head: BelowOne = 0.4, tail: BelowOne = 0.1
+) -> ArmRow:
+    """Frequent classes are smoothed more; all like the tail where no class is more frequent."""
+    counts = context.class_counts
+    above_min = (counts - counts.min()) / max(counts.max() - counts.min(), 1)
+    smoothing = tail + (head - tail) * np.sin(np.pi / 2 * above_min)
+    return replace(uniform_row(context.num_classes), smoothing=smoothing)
+
+
+# Sampling and mixing -----------------------------------------------------------------------------
+
+
+@scheme(formula="p_c = 1/K", source="Kang et al. 2020")
+def class_balanced_sampling(context: ArmContext) -> ArmRow:
+    """Every class is drawn equally often."""
+    return replace(uniform_row(context.num_classes), sampling_exponent=0)
+
+
+@scheme(formula="p_c ∝ n_c^(1/2)", source="Kang et al. 2020")
+def sqrt_sampling(context: ArmContext) -> ArmRow:
+    """Between natural and class-balanced."""
+    return replace(uniform_row(context.num_classes), sampling_exponent=0.5)
+
+
+@scheme(formula="p_c(e) = (1-e/(E-1)) n_c/N + (e/(E-1))/K", source="Kang et al. 2020")
+def progressive_sampling(context: ArmContext) -> ArmRow:
+    """From natural in the first epoch to class-balanced in the last."""
+    return replace(uniform_row(context.num_classes), sampling_progress=1)
+
+
+@scheme(formula="x = lam x_i + (1-lam) x_j, labels too, lam ~ Beta", source="Zhang et al. 2018")
+def mixup(context: ArmContext, *, alpha: MixingAlpha = 1.0) -> ArmRow:
+    """Pairs of examples are mixed."""
+    return replace(uniform_row(context.num_classes), mixup_alpha=alpha)
+
+
+@scheme(
+    formula="mixup; the label is the rarer one's if n_i/n_j >= kappa and lam < tau",
+    source="Chou et al. 2020",
+)
+def remix(
+    context: ArmContext,
+    *,
+    alpha: MixingAlpha = 1.0,
+    kappa: AtLeastOne = 3.0,
+    tau: Fraction = 0.5,
+) -> ArmRow:
+    """Mixup whose labels favour the rarer class."""
+    return replace(
+        uniform_row(context.num_classes),
+        mixup_alpha=alpha,
+        remix_kappa=kappa,
+        remix_tau=tau,
+        class_counts=context.class_counts,
+    )
+
+
+# Two stages --------------------------------------------------------------------------------------
+
+
+@scheme(
+    formula="uniform, then features frozen, head drawn anew, p_c = 1/K",
+    source="Kang et al. 2020",
+    kind="two_stage",
+)
+def crt(context: ArmContext, *, epochs: StageLength = 0.2) -> ArmRow:
+    """Classifier re-training; the second stage lasts `epochs` times the first."""
+    return _two_stage_row(context, SECOND_STAGE_CRT)
+
+
+@scheme(
+    formula="uniform, then all frozen but one scale a class, p_c = 1/K",
+    source="Kang et al. 2020",
+    kind="two_stage",
+)
+def lws(context: ArmContext, *, epochs: StageLength = 0.2) -> ArmRow:
+    """Learnable weight scaling; the second stage lasts `epochs` times the first."""
+    return _two_stage_row(context, SECOND_STAGE_LWS)
+
+
+# What schemes share ------------------------------------------------------------------------------
+
+
+def _weighted_row(context: ArmContext, weights: np.ndarray, drw: float) -> ArmRow:
+    weights = formulas.normalize(weights, context.weight_counts, context.normalization)
+    return replace(uniform_row(context.num_classes), **_class_weight_fields(context, weights, drw))
+
+
+def _class_weight_fields(context: ArmContext, weights: np.ndarray, drw: float) -> dict[str, Any]:
+    """Row fields of class weights that act from epoch round(drw·E); none where they never act."""
+    deferred_from = round(drw * context.num_epochs)
+    if deferred_from >= context.num_epochs or np.all(weights.astype(np.float32) == 1):
+        return {}  # so that the row equals the unweighted one, and is recognised as such
+    return {"class_weights": weights, "deferred_from": deferred_from}
+
+
+def _weights_of(arm: Arm, context: ArmContext) -> np.ndarray:
+    """Class weights of an arm that is the value of another's `weights=`."""
+    return SCHEMES[arm.scheme].function(context, **dict(arm.settings)).class_weights
+
+
+def _log_prior(context: ArmContext) -> np.ndarray:
+    return np.log(context.class_counts / context.class_counts.sum())
+
+
+def _two_stage_row(context: ArmContext, second_stage_head: int) -> ArmRow:
+    return replace(
+        uniform_row(context.num_classes),
+        second_stage_from=context.num_epochs,
+        second_stage_head=second_stage_head,
+        second_stage_exponent=0,
+    )

@@ -1,0 +1,188 @@
+"""A user's own data: arrays in an .npz file, brought into the types of `Dataset`."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Container, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cwjax.data.cache import cached_dataset
+from cwjax.data.dataset import Dataset, check_labels, numbered_classes
+from cwjax.data.sources import ReadOptions, user_path
+from cwjax.data.split import stratified_cut
+from cwjax.errors import DataError, one_line
+
+_OWN_NAMES = ("images", "labels", "test_images", "test_labels")
+_KERAS_NAMES = ("x_train", "y_train", "x_test", "y_test")
+_TEST_FRACTION = 0.2
+_TEST_SEED = 0
+
+# In pixel values. Floats that were pixels / 255 are this close to whole ones, even as float16.
+_PIXEL_TOLERANCE = 0.1
+
+
+def read(place: str, options: ReadOptions) -> Dataset:
+    """Reads the file `place`.
+
+    Raises:
+        DataError: there is no such file, or see `read_npz_dataset`.
+    """
+    file = user_path(place)
+    if not file.is_file():
+        raise DataError(f"{file}: no such file: give npz:FILE the path of an .npz file")
+    return cached_dataset("npz", file, [file], lambda: read_npz_dataset(file))
+
+
+def read_npz_dataset(file: Path) -> Dataset:
+    """Read images and labels, and optionally a test split and class names.
+
+    The arrays are `images`, `labels`, `test_images`, `test_labels` or Keras's `x_train`, `y_train`,
+    `x_test`, `y_test`, and `class_names`. Images are `[num_examples, height, width]` (grayscale) or
+    `[num_examples, height, width, channels]` of the pixels that `images_to_uint8` takes; labels are
+    integers `[num_examples]` or, as Keras stores some, `[num_examples, 1]`. Without a test split
+    a stratified fifth of the examples, always the same, is held out as one.
+
+    Raises:
+        DataError: the file is damaged, holds Python objects, misses an array or has an unknown one,
+            or the data is unusable; with the array and the place.
+    """
+    arrays = _read_arrays(file)
+    images, labels, test_images, test_labels = _array_names(arrays)
+    if "class_names" in arrays:
+        class_names = _class_names(f"{file}: class_names", arrays["class_names"])
+    else:
+        class_names = numbered_classes(arrays[labels])
+    train = _examples(file, arrays, images, labels, len(class_names))
+    if test_images in arrays:
+        test = _examples(file, arrays, test_images, test_labels, len(class_names))
+    else:
+        rng = np.random.default_rng(_TEST_SEED)
+        kept, held_out = stratified_cut(train[1], _TEST_FRACTION, rng)
+        train, test = (train[0][kept], train[1][kept]), (train[0][held_out], train[1][held_out])
+    return Dataset.from_splits(file.stem, train, test, class_names)
+
+
+def _read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
+    if not zipfile.is_zipfile(file):
+        raise DataError(f"{file}: not a whole .npz file: it is cut short or of another format")
+    arrays = {}
+    name = ""
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            _check_names(file, archive.files)
+            for name in archive.files:
+                arrays[name] = archive[name]
+    except DataError:
+        raise
+    except Exception as error:  # a damaged zip file can raise nearly anything
+        raise DataError(
+            f"{file}: {name}: cannot be read ({one_line(error)}): save plain arrays with np.savez"
+        ) from error
+    return arrays
+
+
+def _array_names(found: Container[str]) -> tuple[str, str, str, str]:
+    return _KERAS_NAMES if "x_train" in found else _OWN_NAMES
+
+
+def _check_names(file: Path, found: Sequence[str]) -> None:
+    names = _array_names(found)
+    missing = [name for name in names[:2] if name not in found]
+    if (names[2] in found) != (names[3] in found):
+        missing += [name for name in names[2:] if name not in found]
+    unknown = sorted(set(found) - {*names, "class_names"})
+    if missing or unknown:
+        raise DataError(
+            f"{file}: has the arrays {', '.join(sorted(found))}; missing: "
+            f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}; give "
+            "images, labels [, test_images, test_labels] or x_train, y_train [, x_test, y_test], "
+            "and [class_names]"
+        )
+
+
+def _examples(
+    file: Path,
+    arrays: dict[str, npt.NDArray[Any]],
+    images_name: str,
+    labels_name: str,
+    num_classes: int,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    images = images_to_uint8(f"{file}: {images_name}", arrays[images_name])
+    labels = arrays[labels_name]
+    if labels.shape[:1] != images.shape[:1]:
+        raise DataError(
+            f"{file}: {labels_name} has shape {labels.shape} for {len(images)} {images_name}: "
+            "give one label per image"
+        )
+    return images, labels_to_int32(f"{file}: {labels_name}", labels, num_classes)
+
+
+def _class_names(field: str, names: npt.NDArray[Any]) -> tuple[str, ...]:
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise DataError(f"{field} is {names.dtype} {names.shape}, expected strings (classes,)")
+    return tuple(names.tolist())
+
+
+def labels_to_int32(
+    field: str, labels: npt.NDArray[Any], num_classes: int
+) -> npt.NDArray[np.int32]:
+    """Integers `[num_examples]` or `[num_examples, 1]` to int32 `[num_examples]`, all in range.
+
+    Raises:
+        DataError: another shape or type, or a label outside 0 .. num_classes - 1.
+    """
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    check_labels(field, labels, num_classes)
+    return labels.astype(np.int32)
+
+
+def images_to_uint8(field: str, images: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Grayscale `[N, H, W]` or `[N, H, W, C]` of other types to uint8 `[N, H, W, C]`.
+
+    Integers in 0 .. 255 are taken as they are. Floats are taken only if all are in [0, 1] and were
+    made by dividing pixels by 255: then round(255·x) gives those pixels back and nothing is lost.
+    Other floats would lose precision or mean something else, so they are an error.
+
+    Args:
+        field: file and array, for the message.
+        images: the images.
+
+    Raises:
+        DataError: another shape or type, NaN or infinite pixels, or pixels out of range; with
+            their number.
+    """
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4:
+        raise DataError(
+            f"{field} has shape {images.shape}, expected (examples, height, width) or (examples, "
+            "height, width, channels)"
+        )
+    if images.dtype == np.uint8:
+        return images
+    if np.issubdtype(images.dtype, np.floating):
+        return _unit_floats_to_uint8(field, images)
+    if not np.issubdtype(images.dtype, np.integer):
+        raise DataError(f"{field} is {images.dtype}: store pixels as uint8")
+    _refuse(field, (images < 0) | (images > 255), "outside 0 to 255", "store pixels as uint8")
+    return images.astype(np.uint8)
+
+
+def _unit_floats_to_uint8(field: str, images: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    _refuse(field, ~np.isfinite(images), "NaN or infinite", "mend or leave out these images")
+    _refuse(field, (images < 0) | (images > 1), "outside 0 to 1", "store pixels as uint8")
+    scaled = images.astype(np.float32) * 255
+    pixels = np.round(scaled)
+    between = np.abs(scaled - pixels) > _PIXEL_TOLERANCE
+    _refuse(field, between, "no multiple of 1/255", "round(255 * images) and store as uint8")
+    return pixels.astype(np.uint8)
+
+
+def _refuse(field: str, wrong: npt.NDArray[np.bool_], what: str, mend: str) -> None:
+    if wrong.any():
+        raise DataError(f"{field}: {wrong.sum()} of {wrong.size} pixels are {what}: {mend}")

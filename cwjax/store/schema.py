@@ -1,0 +1,432 @@
+"""Every file of a study's directory as a dataclass, to bytes and back.
+
+Only this module knows JSON: whatever is read is checked against the types here, and a file of
+another shape is a `ConfigError` that names the file and the field.
+
+A field that is added later needs a default, so that older directories still read; a change of
+meaning raises `SCHEMA_VERSION` and needs a migration in `read_study`.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+import msgspec
+import numpy as np
+
+from cwjax.arms.arm import NULL_CONTROL, SCHEMES, Arm, Kind, find_scheme
+from cwjax.arms.custom_weights import CustomWeights
+from cwjax.config import AnalysisConfig, DataConfig, TrainConfig
+from cwjax.errors import ConfigError, one_line
+from cwjax.training.runs import RunKey
+
+SCHEMA_VERSION = "2.dev1"
+"""Of every file of a directory. Directories of development versions are not migrated."""
+
+Status = Literal["ok", "diverged"]
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class StoredArm:
+    """An arm with all its settings; `name` is canonical, for people and file names."""
+
+    name: str
+    scheme: str
+    kind: Kind
+    values: dict[str, float | None] = field(default_factory=dict)
+    """Settings that are numbers; None where one is chosen on validation."""
+    weights: dict[str, StoredArm] = field(default_factory=dict)
+    """Settings that are class-weight schemes."""
+    files: dict[str, StoredWeights] = field(default_factory=dict)
+    """Settings that are files of class weights."""
+    own_rule: str | None = None
+    """SHA-256 (hex) of the source of a scheme that is not cwjax's own."""
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """The contents of a file of class weights."""
+
+    stem: str
+    class_weights: dict[str, float]
+
+
+@dataclass(frozen=True)
+class CodeIdentity:
+    """The code that trained."""
+
+    version: str
+    commit: str | None = None
+    """Of the git checkout that it was run from; None for an installed package."""
+    dirty: bool | None = None
+    """Whether that checkout had changes that were not committed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What a run's bits depend on besides its settings."""
+
+    versions: dict[str, str]
+    """Of Python and the packages that compute."""
+    platform: str
+    device_kind: str
+    cpu_threads: int | None = None
+    """Size of the thread pool of XLA on CPU."""
+    jax_flags: dict[str, bool | str] = field(default_factory=dict)
+    """JAX's flags that decide numbers and differ from their defaults."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredDataset:
+    """What is known of a data set without reading it."""
+
+    name: str
+    fingerprint: str
+    num_train: int
+    num_test: int
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredCell:
+    """One data set with one imbalance."""
+
+    data: DataConfig
+    """Its place without directories."""
+    dataset: StoredDataset
+    class_counts: dict[int, tuple[int, ...]]
+    """Training examples of each class `[num_classes]`, by seed."""
+    equal_arms: dict[str, str]
+    """Arms that equal an earlier one on every seed: name -> the earlier one's name."""
+    width: int | None = None
+    """Runs side by side in one program; None on CPU, or before the first run."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended in an error."""
+
+    run: RunKey
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFile:
+    """`study.json`: what a study is."""
+
+    schema_version: str = SCHEMA_VERSION
+    train: TrainConfig
+    analysis: AnalysisConfig
+    baseline: str
+    arms: tuple[StoredArm, ...]
+    seeds: tuple[int, ...]
+    null_control: bool
+    cells: dict[str, StoredCell]
+    environment: Environment
+    environment_changes: tuple[str, ...] = ()
+    """Each as `field: old, now new`, allowed by the user."""
+    code: tuple[CodeIdentity, ...] = ()
+    """Every code that trained here, in order."""
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        """Every arm with scores of its own, baseline first, the A/A control last."""
+        control = (NULL_CONTROL,) if self.null_control else ()
+        return (*(arm.name for arm in self.arms), *control)
+
+    @property
+    def run_keys(self) -> list[RunKey]:
+        """Every run, trained or not, cell by cell and seed by seed."""
+        return [
+            RunKey(cell, arm, seed)
+            for cell in self.cells
+            for seed in self.seeds
+            for arm in self.arm_names
+        ]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RunRecord:
+    """One finished run: `runs/<cell>/<arm>-<seed>.npz`."""
+
+    key: RunKey
+    status: Status
+    scores: dict[str, float]
+    """Every metric on the test split; NaN where undefined or diverged."""
+    chosen: dict[str, float]
+    """Settings that were chosen on validation."""
+    class_scores: dict[str, np.ndarray]
+    """Each `[num_classes]`."""
+    history: dict[str, np.ndarray]
+    """Each `[num_epochs]`; empty for a post-hoc arm."""
+    confusion_matrix: np.ndarray
+    """int64 `[num_classes, num_classes]`, rows are true classes."""
+    test_logits: np.ndarray
+    """float32 `[num_test, num_classes]`"""
+    validation_logits: np.ndarray
+    """float32 `[num_validation, num_classes]`"""
+    class_counts: np.ndarray
+    """int64 `[num_classes]`, of the training split."""
+    class_weights: np.ndarray
+    """float32 `[num_classes]`, as trained with."""
+    head_kernel: np.ndarray
+    """float32 `[num_features, num_classes]`"""
+    head_bias: np.ndarray
+    """float32 `[num_classes]`"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunHeader:
+    """What a run's file says of it besides arrays."""
+
+    schema_version: str = SCHEMA_VERSION
+    key: RunKey
+    status: Status
+    scores: dict[str, float | None]
+    chosen: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointHeader:
+    """What a checkpoint says of its runs besides arrays."""
+
+    schema_version: str = SCHEMA_VERSION
+    train: TrainConfig
+    data: DataConfig
+    dataset: str
+    """Fingerprint."""
+    width: int | None
+    runs: tuple[RunKey, ...]
+    epoch: int
+    step: int
+    histories: tuple[tuple[dict[str, float | None], ...], ...]
+    """Of each run, a row for every finished epoch; null is NaN."""
+
+
+def store_arm(arm: Arm) -> StoredArm:
+    """The arm as it is written down."""
+    settings = dict(arm.settings)
+    return StoredArm(
+        name=str(arm),
+        scheme=arm.scheme,
+        kind=arm.kind,
+        values={
+            name: value
+            for name, value in settings.items()
+            if not isinstance(value, Arm | CustomWeights)
+        },
+        weights={
+            name: store_arm(value) for name, value in settings.items() if isinstance(value, Arm)
+        },
+        files={
+            name: StoredWeights(value.stem, dict(value.items))
+            for name, value in settings.items()
+            if isinstance(value, CustomWeights)
+        },
+        own_rule=SCHEMES[arm.scheme].own_rule,
+    )
+
+
+def restore_arm(stored: StoredArm) -> Arm:
+    """The arm that was written down.
+
+    Raises:
+        ConfigError: its scheme is not registered here, or is another one now.
+    """
+    try:
+        scheme = find_scheme(stored.scheme)
+    except ConfigError:
+        raise ConfigError(
+            f"the directory has the arm {stored.name!r}, whose scheme is not known here: "
+            "give --schemes FILE with it"
+        ) from None
+    settings = {
+        **stored.values,
+        **{name: restore_arm(arm) for name, arm in stored.weights.items()},
+        **{
+            name: CustomWeights(file.stem, tuple(sorted(file.class_weights.items())))
+            for name, file in stored.files.items()
+        },
+    }
+    names = [setting.name for setting in scheme.settings]
+    arm = Arm(stored.scheme, tuple((name, settings.get(name)) for name in names))
+    if settings.keys() != set(names) or store_arm(arm) != stored:
+        raise ConfigError(
+            f"the directory's arm {stored.name!r} was written with another scheme "
+            f"{stored.scheme!r} than the one here: give another --out"
+        )
+    return arm
+
+
+def to_json(content: object) -> bytes:
+    """A dataclass as JSON for people: indented, NaN as null."""
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
+
+def from_json(content: bytes, kind: type[Content], name: str) -> Content:
+    """The dataclass that a JSON text holds.
+
+    Args:
+        content: the text.
+        kind: the dataclass.
+        name: of the file, for the message.
+
+    Raises:
+        ConfigError: it is no JSON, or of another shape.
+    """
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{name} is damaged ({one_line(error)})") from error
+
+
+def read_study(content: bytes, name: str) -> StudyFile:
+    """`study.json` as it was read.
+
+    Raises:
+        ConfigError: it is damaged, or of another schema version.
+    """
+    check_version(from_json(content, _Versioned, name).schema_version, name)
+    return from_json(content, StudyFile, name)
+
+
+@dataclass(frozen=True)
+class _Versioned:
+    schema_version: str | int
+
+
+def check_version(found: str | int, name: str) -> None:
+    """Refuses a file of another schema version.
+
+    Raises:
+        ConfigError: naming both versions.
+    """
+    if found != SCHEMA_VERSION:
+        raise ConfigError(
+            f"{name} has schema version {found}, this cwjax reads {SCHEMA_VERSION}: use the cwjax "
+            "that wrote it, or give another --out"
+        )
+
+
+_ARRAYS = (
+    "confusion_matrix",
+    "test_logits",
+    "validation_logits",
+    "class_counts",
+    "class_weights",
+    "head_kernel",
+    "head_bias",
+)
+_GROUPS = ("class_scores", "history")
+_HEADER = "header"
+
+
+def run_to_bytes(record: RunRecord) -> bytes:
+    """A run's file."""
+    scores = {name: _finite(score) for name, score in record.scores.items()}
+    header = RunHeader(key=record.key, status=record.status, scores=scores, chosen=record.chosen)
+    arrays = {
+        **{f"{group}/{name}": a for group in _GROUPS for name, a in getattr(record, group).items()},
+        **{name: getattr(record, name) for name in _ARRAYS},
+    }
+    return to_npz(header, arrays)
+
+
+def run_header(content: io.BufferedIOBase | io.BytesIO, name: str) -> RunHeader:
+    """What a run's file says of it; its arrays are not read.
+
+    Raises:
+        ConfigError: the file is damaged or of another schema version.
+    """
+    return _header(read_npz(content, name, only=_HEADER), RunHeader, name)
+
+
+def run_from_npz(content: io.BufferedIOBase | io.BytesIO, name: str) -> RunRecord:
+    """A run's file as it was read.
+
+    Raises:
+        ConfigError: the file is damaged or of another schema version.
+    """
+    arrays = read_npz(content, name)
+    header = _header(arrays, RunHeader, name)
+    missing = [array for array in _ARRAYS if array not in arrays]
+    if missing:
+        raise ConfigError(f"{name} is damaged (it has no {', '.join(missing)})")
+    groups = {
+        group: {
+            key.removeprefix(f"{group}/"): value
+            for key, value in arrays.items()
+            if key.startswith(f"{group}/")
+        }
+        for group in _GROUPS
+    }
+    return RunRecord(
+        key=header.key,
+        status=header.status,
+        scores={metric: _number(score) for metric, score in header.scores.items()},
+        chosen=header.chosen,
+        class_scores=groups["class_scores"],
+        history=groups["history"],
+        **{array: arrays[array] for array in _ARRAYS},
+    )
+
+
+def checkpoint_header(arrays: dict[str, np.ndarray], name: str) -> CheckpointHeader:
+    """Takes the header out of a checkpoint's arrays.
+
+    Raises:
+        ConfigError: it is of another shape or schema version.
+    """
+    header = _header(arrays, CheckpointHeader, name)
+    del arrays[_HEADER]
+    return header
+
+
+def _header(arrays: Mapping[str, np.ndarray], kind: type[Content], name: str) -> Content:
+    try:
+        text = arrays[_HEADER].item()
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"{name} is damaged (it has no header: {one_line(error)})") from error
+    content = str(text).encode()
+    check_version(from_json(content, _Versioned, name).schema_version, name)
+    return from_json(content, kind, name)
+
+
+def to_npz(header: object, arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays and a header as one .npz file."""
+    buffer = io.BytesIO()
+    text = np.array(msgspec.json.encode(header).decode())
+    np.savez(buffer, allow_pickle=False, **{_HEADER: text}, **arrays)
+    return buffer.getvalue()
+
+
+def read_npz(
+    content: io.BufferedIOBase | io.BytesIO, name: str, only: str | None = None
+) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, or only one of them.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    try:
+        with np.load(content, allow_pickle=False) as archive:
+            names = archive.files if only is None else [only] if only in archive.files else []
+            return {array: archive[array] for array in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise ConfigError(f"{name} is damaged ({one_line(error)})") from error
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

@@ -1,0 +1,1 @@
+"""A study: its plan, its runs, and what is derived from them."""

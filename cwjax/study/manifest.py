@@ -1,0 +1,197 @@
+"""What a study is, as `study.json` holds it, and whether a call may continue a directory."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cwjax.errors import ConfigError
+from cwjax.store.directory import StudyDirectory
+from cwjax.store.schema import (
+    CodeIdentity,
+    Environment,
+    StoredCell,
+    StoredDataset,
+    StudyFile,
+    restore_arm,
+    store_arm,
+)
+from cwjax.store.settings import differences
+from cwjax.study.plan import Cell, Design, Plan, check_post_hoc, lay_out
+
+if TYPE_CHECKING:  # imports JAX, and results are merged without it
+    from cwjax.training.devices import DeviceFacts
+
+
+_PACKAGES = ("cwjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
+
+
+def describe(plan: Plan, device: DeviceFacts) -> StudyFile:
+    """The content of `study.json` of a new directory."""
+    design = plan.design
+    return StudyFile(
+        train=design.train,
+        analysis=design.analysis,
+        baseline=str(design.baseline),
+        arms=tuple(map(store_arm, design.arms)),
+        seeds=design.seeds,
+        null_control=design.null_control,
+        cells={name: _stored_cell(plan, cell) for name, cell in plan.cells.items()},
+        environment=Environment(
+            versions={
+                "python": platform.python_version(),
+                **{name: importlib.metadata.version(name) for name in _PACKAGES},
+            },
+            platform=device.platform,
+            device_kind=device.device_kind,
+            cpu_threads=device.cpu_threads,
+            jax_flags=device.jax_flags,
+        ),
+        code=(code_identity(),),
+    )
+
+
+def _stored_cell(plan: Plan, cell: Cell) -> StoredCell:
+    dataset = cell.dataset
+    return StoredCell(
+        data=cell.data.without_directory(),
+        dataset=StoredDataset(
+            name=dataset.name,
+            fingerprint=dataset.fingerprint,
+            num_train=dataset.num_train,
+            num_test=len(dataset.test_labels),
+            input_shape=dataset.input_shape,
+            class_names=dataset.class_names,
+        ),
+        class_counts={
+            seed: tuple(split.class_counts.tolist()) for seed, split in cell.splits.items()
+        },
+        equal_arms=plan.equal_arms(cell.name),
+    )
+
+
+@functools.cache
+def code_identity() -> CodeIdentity:
+    """The version of cwjax and, in a git checkout, its commit."""
+    version = importlib.metadata.version("cwjax")
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return CodeIdentity(version)
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", str(root), *command],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            ).stdout
+            for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno"))
+        )
+    except (OSError, subprocess.SubprocessError):  # no git, or not allowed to read the checkout
+        return CodeIdentity(version)
+    return CodeIdentity(version, commit.strip(), bool(changes.strip()))
+
+
+def recorded_threads(directory: Path) -> int | None:
+    """Threads of the CPU's pool that a study began with; None in a new directory."""
+    study = StudyDirectory(directory).read_study()
+    return None if study is None else study.environment.cpu_threads
+
+
+def continued(new: StudyFile, old: StudyFile, *, allow_environment_change: bool) -> StudyFile:
+    """The study of a directory that is continued: what `old` has, plus new arms and seeds.
+
+    The cells stay: together they are the family that is judged.
+
+    Args:
+        new: what this call asks for.
+        old: what the directory's `study.json` holds.
+        allow_environment_change: go on under other versions or devices, and record it.
+
+    Raises:
+        ConfigError: the two are not one study; the differing fields are named.
+    """
+    differing = [
+        *differences(old.train, new.train),
+        *differences(old.analysis, new.analysis),
+        *differences(old.baseline, new.baseline, "baseline"),
+        *_cell_differences(old, new),
+    ]
+    if differing:
+        raise ConfigError(
+            f"the directory holds another study ({'; '.join(differing)}): "
+            "give the same settings or another --out"
+        )
+    by_name = {arm.name: arm for arm in old.arms}
+    for arm in new.arms:
+        if by_name.setdefault(arm.name, arm) != arm:
+            raise ConfigError(
+                f"the directory's arm {arm.name!r} is another one than that of the same name here: "
+                "rename the scheme, or give another --out"
+            )
+    changes = differences(old.environment, new.environment)
+    unrecorded = [change for change in changes if change not in old.environment_changes]
+    if unrecorded and not allow_environment_change:
+        raise ConfigError(
+            f"the directory was begun in another environment ({'; '.join(unrecorded)}): runs would "
+            "not be comparable bit for bit; go back to it, or give --allow-environment-change"
+        )
+    return replace(
+        old,
+        arms=tuple(by_name.values()),
+        seeds=tuple(dict.fromkeys([*old.seeds, *new.seeds])),
+        null_control=old.null_control or new.null_control,
+        environment_changes=tuple(dict.fromkeys([*old.environment_changes, *changes])),
+        code=tuple(dict.fromkeys([*old.code, *new.code])),
+    )
+
+
+def _cell_differences(old: StudyFile, new: StudyFile) -> list[str]:
+    """What differs between the data of two studies."""
+    if len(old.cells) == len(new.cells) == 1:
+        (before,), (now,) = old.cells.values(), new.cells.values()
+        return [
+            *differences(before.data, now.data),
+            *differences(before.dataset.fingerprint, now.dataset.fingerprint, "dataset"),
+        ]
+    found = differences(", ".join(old.cells), ", ".join(new.cells), "cells")
+    for name in old.cells.keys() & new.cells.keys():
+        found += differences(old.cells[name].data, new.cells[name].data)
+        before, now = (study.cells[name].dataset.fingerprint for study in (old, new))
+        found += differences(before, now, f"{name}: dataset")
+    return found
+
+
+def grown(plan: Plan, study: StudyFile) -> Plan:
+    """The plan with all arms and seeds of its directory, on the data that are loaded already.
+
+    Raises:
+        ConfigError: an arm of the directory cannot be made here.
+    """
+    design = Design(
+        arms=tuple(map(restore_arm, study.arms)),
+        seeds=study.seeds,
+        null_control=study.null_control,
+        train=plan.design.train,
+        analysis=plan.design.analysis,
+    )
+    if design == plan.design:
+        return plan
+    check_post_hoc(design)
+    datasets = {cell.data.dataset: cell.dataset for cell in plan.cells.values()}
+    return lay_out(design, [cell.data for cell in plan.cells.values()], datasets)
+
+
+def with_cells_of(study: StudyFile, plan: Plan) -> StudyFile:
+    """`study` with class counts and equal arms of a plan that has its arms and seeds."""
+    cells = {
+        name: replace(_stored_cell(plan, cell), width=study.cells[name].width)
+        for name, cell in plan.cells.items()
+    }
+    return replace(study, cells=cells)

@@ -1,0 +1,275 @@
+"""From settings to runs: all that is checked and counted before anything compiles. No JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cwjax.analysis.metrics import METRICS, find_metric, score
+from cwjax.analysis.pairing import Pairing, pairings
+from cwjax.analysis.rules import rules_for
+from cwjax.arms.arm import NULL_CONTROL, Arm, ArmContext
+from cwjax.arms.grammar import arm_row, parse_arms, total_epochs
+from cwjax.arms.row import row_bytes
+from cwjax.config import AnalysisConfig, DataConfig, StudyConfig, TrainConfig
+from cwjax.data.dataset import Dataset
+from cwjax.data.sources import ReadOptions, load_dataset
+from cwjax.data.split import Split, split_dataset
+from cwjax.errors import ConfigError, suggestion
+from cwjax.models.registry import check_input
+from cwjax.training.optim import OPTIMIZERS
+from cwjax.training.runs import Run, RunKey
+
+POST_HOC_PARENT = "uniform"
+"""The arm whose stored runs every post-hoc arm is computed from."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What every cell of a study trains and how it is judged; the arms are parsed.
+
+    Attributes:
+        arms: the baseline first.
+        seeds: of every arm.
+        null_control: whether the baseline is trained again under other random keys.
+        train: how every run is trained.
+        analysis: how arms are compared.
+    """
+
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    null_control: bool
+    train: TrainConfig
+    analysis: AnalysisConfig
+
+    @property
+    def baseline(self) -> Arm:
+        """The arm that the others are compared with."""
+        return self.arms[0]
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        """Every arm with scores of its own, baseline first, the A/A control last."""
+        return (*map(str, self.arms), *([NULL_CONTROL] if self.null_control else []))
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One data set with one imbalance, split for every seed."""
+
+    name: str
+    data: DataConfig
+    dataset: Dataset
+    splits: Mapping[int, Split]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A study, checked and laid out."""
+
+    design: Design
+    cells: Mapping[str, Cell]
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """Every run of an arm that is trained, equal ones included; pairs complete early."""
+        return tuple(
+            run
+            for cell in self.cells.values()
+            for seed in self.design.seeds
+            for run in self._runs_of_seed(cell, seed)
+        )
+
+    def _runs_of_seed(self, cell: Cell, seed: int) -> list[Run]:
+        runs = [
+            self._run(cell, str(arm), arm, seed, key_seed=seed)
+            for arm in self.design.arms
+            if arm.kind != "post_hoc"
+        ]
+        if self.design.null_control:
+            # Seeds lie below 2**32, so this stream is no other seed's. The data stay the seed's.
+            other = seed + 2**32
+            control = self._run(cell, NULL_CONTROL, self.design.baseline, seed, key_seed=other)
+            runs.append(control)
+        return runs
+
+    def _run(self, cell: Cell, name: str, arm: Arm, seed: int, *, key_seed: int) -> Run:
+        train, split, dataset = self.design.train, cell.splits[seed], cell.dataset
+        context = ArmContext(
+            class_counts=split.class_counts,
+            weight_counts=split.weight_counts,
+            class_names=dataset.class_names,
+            num_epochs=train.num_epochs,
+            normalization=train.weight_normalization,
+        )
+        return Run(
+            key=RunKey(cell.name, name, seed),
+            key_seed=key_seed,
+            row=arm_row(arm, context),
+            train_indices=split.train_indices,
+            validation_indices=split.validation_indices,
+            test_indices=split.test_indices,
+            first_stage_epochs=train.num_epochs,
+            num_epochs=total_epochs(arm, train.num_epochs),
+        )
+
+    @cached_property
+    def answers(self) -> Mapping[RunKey, RunKey]:
+        """For every run of the study the run whose record it is made from; itself where trained.
+
+        An arm whose row equals an earlier one's on a seed (a twin) is answered by that one's run, a
+        post-hoc arm by the run of `POST_HOC_PARENT`, which may itself be another's twin.
+        """
+        first: dict[tuple[object, ...], RunKey] = {}
+        answers = {}
+        for run in self.runs:
+            same = run.key.cell, run.key_seed, run.num_epochs, row_bytes(run.row)
+            answers[run.key] = first.setdefault(same, run.key)
+        for cell in self.cells:
+            for seed in self.design.seeds:
+                for arm in self.design.arms:
+                    if arm.kind == "post_hoc":
+                        parent = RunKey(cell, POST_HOC_PARENT, seed)
+                        answers[RunKey(cell, str(arm), seed)] = parent
+        return answers
+
+    @cached_property
+    def trained_runs(self) -> tuple[Run, ...]:
+        """The runs that training itself must answer: of equal arms one."""
+        return tuple(run for run in self.runs if self.answers[run.key] == run.key)
+
+    @property
+    def keys(self) -> list[RunKey]:
+        """Every run, trained or not, cell by cell and seed by seed."""
+        design = self.design
+        return [
+            RunKey(cell, arm, seed)
+            for cell in self.cells
+            for seed in design.seeds
+            for arm in design.arm_names
+        ]
+
+    def equal_arms(self, cell: str) -> dict[str, str]:
+        """Arms of a cell that equal an earlier one on every seed: name -> the earlier one's."""
+        equals = {}
+        for arm in self.design.arms:
+            if arm.kind != "post_hoc":
+                keys = [RunKey(cell, str(arm), seed) for seed in self.design.seeds]
+                firsts = {self.answers[key].arm for key in keys}
+                if len(firsts) == 1 and firsts != {str(arm)}:
+                    equals[str(arm)] = firsts.pop()
+        return equals
+
+    @cached_property
+    def pairings(self) -> tuple[Pairing, ...]:
+        """Who is compared with whom, in every cell: the study's one family and its controls."""
+        design = self.design
+        return tuple(
+            pairing
+            for cell in self.cells
+            for pairing in pairings(
+                design.arm_names, str(design.baseline), self.equal_arms(cell), cell
+            )
+        )
+
+
+def parse_design(config: StudyConfig) -> Design:
+    """Reads the arms and checks every name; loads no data.
+
+    Raises:
+        ConfigError: arms, metric, model or optimiser that cannot be used; one line that says why.
+    """
+    train, analysis = config.train, config.analysis
+    if train.optimizer not in OPTIMIZERS:
+        raise ConfigError(
+            f"--optimizer is {train.optimizer!r}{suggestion(train.optimizer, OPTIMIZERS)}: "
+            f"choose one of {', '.join(OPTIMIZERS)}"
+        )
+    find_metric(analysis.metric)
+    rules_for(analysis, analysis.metric)
+    baseline = parse_arms([config.baseline])
+    if len(baseline) != 1:
+        raise ConfigError(
+            f"--baseline {config.baseline} names {len(baseline)} arms: give a single one"
+        )
+    arms = parse_arms(config.arms)
+    design = Design(
+        arms=(*baseline, *(arm for arm in arms if arm != baseline[0])),
+        seeds=config.all_seeds,
+        null_control=config.null_control,
+        train=train,
+        analysis=analysis,
+    )
+    check_post_hoc(design)
+    return design
+
+
+def check_post_hoc(design: Design) -> None:
+    """Checks that post-hoc arms have the runs that they are computed from.
+
+    Raises:
+        ConfigError: they have not, or one is the baseline.
+    """
+    if any(arm.kind == "post_hoc" for arm in design.arms):
+        if POST_HOC_PARENT not in design.arm_names:
+            raise ConfigError(
+                f"post-hoc arms are computed from the runs of {POST_HOC_PARENT}: add it to --arms"
+            )
+        if design.baseline.kind == "post_hoc":
+            raise ConfigError(f"--baseline {design.baseline} is not trained: give a trained arm")
+
+
+def make_plan(config: StudyConfig, options: ReadOptions | None = None) -> Plan:
+    """Loads the data, cuts and subsamples it for every cell and seed, and lays out the runs.
+
+    Args:
+        config: the study.
+        options: where data may lie.
+
+    Raises:
+        ConfigError, DataError: anything that would make a run impossible or meaningless.
+    """
+    design = parse_design(config)
+    return lay_out(design, config.data, load_datasets(config.data, options))
+
+
+def load_datasets(
+    data: Sequence[DataConfig], options: ReadOptions | None = None
+) -> dict[str, Dataset]:
+    """Every data set once, by the name that `--dataset` gives it; errors as `load_dataset`."""
+    return {name: load_dataset(name, options) for name in dict.fromkeys(d.dataset for d in data)}
+
+
+def lay_out(design: Design, data: Sequence[DataConfig], datasets: Mapping[str, Dataset]) -> Plan:
+    """The plan of a design on loaded data; errors as `make_plan`."""
+    cells = {}
+    for each in data:
+        dataset = datasets[each.dataset]
+        check_input(design.train.model, dataset.input_shape, dataset.name)
+        splits = {seed: split_dataset(dataset, each, seed) for seed in design.seeds}
+        for seed, split in splits.items():
+            _check_split(design, dataset, split, seed)
+        cells[each.name()] = Cell(each.name(), each, dataset, splits)
+    plan = Plan(design, cells)
+    _ = plan.runs  # every arm's row is made and checked here
+    return plan
+
+
+def _check_split(design: Design, dataset: Dataset, split: Split, seed: int) -> None:
+    batch_size, metric = design.train.batch_size, design.analysis.metric
+    if batch_size > len(split.train_indices):
+        raise ConfigError(
+            f"--batch-size is {batch_size}, but seed {seed} trains on "
+            f"{len(split.train_indices)} examples: give a smaller batch"
+        )
+    labels = dataset.labels[split.test_indices]
+    no_logits = np.zeros((len(labels), dataset.num_classes))
+    if np.isnan(score(metric, no_logits, labels, split.class_counts)):
+        raise ConfigError(
+            f"--metric {metric} ({METRICS[metric].title}) is undefined with the classes of seed "
+            f"{seed}, which have {', '.join(map(str, split.class_counts))} training examples: "
+            "choose another"
+        )

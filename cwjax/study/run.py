@@ -1,0 +1,323 @@
+"""The one driver of every study: runs are trained and stored, all else is derived.
+
+`run` yields events and prints nothing; whoever calls it draws the progress.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from cwjax.analysis.results import StudyComparison
+from cwjax.arms.posthoc import RunOutputs, apply_post_hoc
+from cwjax.config import RuntimeConfig, StudyConfig
+from cwjax.data.sources import ReadOptions
+from cwjax.errors import one_line
+from cwjax.store.checkpoints import Checkpoints, Saved
+from cwjax.store.contents import refuse_foreign_runs
+from cwjax.store.directory import StudyDirectory, open_study
+from cwjax.store.examples import keep_examples
+from cwjax.store.record import History, epoch_scores, trained_record, with_test_logits
+from cwjax.store.schema import Failure, RunRecord, Status, StudyFile
+from cwjax.study.derive import derive
+from cwjax.study.manifest import continued, describe, grown, recorded_threads, with_cells_of
+from cwjax.study.plan import Plan, make_plan
+from cwjax.training.runs import (
+    ChunkState,
+    EpochFinished,
+    Run,
+    RunFinished,
+    RunKey,
+    RunsFailed,
+    Trainer,
+    TrainingEvent,
+    WidthChosen,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """The work of this call is known; always the first event."""
+
+    plan: Plan  # what the directory holds already included
+    num_runs: int  # to be trained now
+    num_finished: int  # found in the directory, arms equal to others and post-hoc arms included
+    num_epochs: int  # over the runs to be trained
+    num_examples: int  # over their epochs
+
+
+@dataclass(frozen=True, eq=False)
+class RunStored:
+    """A run's file is written, or was there already."""
+
+    key: RunKey
+    status: Status
+    scores: dict[str, float | None]  # on the test split; None where undefined
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """Every run is stored or has failed, and the tables are derived."""
+
+    comparison: StudyComparison
+    failures: tuple[Failure, ...]
+
+
+Event: TypeAlias = Planned | TrainingEvent | RunStored | Finished
+
+
+def run(
+    config: StudyConfig, directory: Path | str, runtime: RuntimeConfig | None = None
+) -> Generator[Event, None, None]:
+    """Trains what is missing in `directory` and derives its tables; yields what happens.
+
+    A run that fails is recorded, and the others go on. Closing the iterator saves what is being
+    trained.
+
+    Args:
+        config: the study.
+        directory: created, or continued where it stopped.
+        runtime: how to use the machine.
+
+    Raises:
+        ConfigError, DataError: settings, data or a directory that cannot be used; nothing is
+            written then.
+        OSError: a result or a checkpoint cannot be written.
+    """
+    runtime = runtime or RuntimeConfig()
+    plan = make_plan(config, ReadOptions(runtime.data_dir))
+    yield from run_plan(plan, Path(directory), runtime)
+
+
+def run_plan(plan: Plan, path: Path, runtime: RuntimeConfig) -> Generator[Event, None, None]:
+    """As `run`, for a plan that has been made already."""
+    from cwjax.training import devices  # JAX takes seconds to import: settings are checked before
+
+    device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
+    from cwjax.training.local import LocalTrainer
+
+    with open_study(path) as directory:
+        plan, study = _enter(plan, directory, describe(plan, device), runtime)
+        driver = _Driver(plan, directory, study)
+        trainer = LocalTrainer(
+            {name: cell.dataset for name, cell in plan.cells.items()},
+            plan.design.train,
+            runtime,
+            {name: cell.width for name, cell in study.cells.items()},
+        )
+        with closing(driver.train(trainer)) as events:
+            yield from events
+        comparison = derive(directory)
+        directory.log("finished", runs=len(plan.keys))
+        yield Finished(comparison, driver.study.failures)
+
+
+def _enter(
+    plan: Plan, directory: StudyDirectory, new: StudyFile, runtime: RuntimeConfig
+) -> tuple[Plan, StudyFile]:
+    """Writes `study.json`, after checking it against the one that is there.
+
+    A directory's arms and seeds only grow, and every arm gets every seed, so the plan that comes
+    back may be larger than the one given.
+
+    Raises:
+        ConfigError: the directory holds another study.
+    """
+    study, old = new, directory.read_study()
+    if old is not None:
+        study = continued(new, old, allow_environment_change=runtime.allow_environment_change)
+        refuse_foreign_runs(directory, study)
+        plan = grown(plan, study)
+        study = with_cells_of(study, plan)
+        if runtime.retry_failed:
+            study = dataclasses.replace(study, failures=())
+    if study != old:
+        directory.write_study(study)
+    for cell in plan.cells.values():
+        keep_examples(directory, cell.dataset)
+    return plan, study
+
+
+class _Driver:
+    """Brings what a trainer yields into the directory.
+
+    Args:
+        plan: of the study.
+        directory: held by this process.
+        study: the content of its `study.json`.
+    """
+
+    def __init__(self, plan: Plan, directory: StudyDirectory, study: StudyFile) -> None:
+        self.study = study
+        self._plan = plan
+        self._directory = directory
+        self._checkpoints = Checkpoints(directory)
+        self._histories: dict[RunKey, History] = {}
+        self._answered: dict[RunKey, list[RunKey]] = {}
+        for key, source in plan.answers.items():
+            if key != source:
+                self._answered.setdefault(source, []).append(key)
+
+    def train(self, trainer: Trainer) -> Generator[Event, None, None]:
+        """Trains what is missing; yields what happens, first the plan of the work."""
+        self._complete_untrained()
+        failed = {failure.run for failure in self.study.failures}
+        missing = [
+            run
+            for run in self._plan.trained_runs
+            if run.key not in failed and not self._directory.has_run(run.key)
+        ]
+        begun = self._checkpoints.load(missing, self.study)
+        for saved in begun:
+            self._histories |= saved.histories
+        stored = [key for key in self._plan.keys if self._directory.has_run(key)]
+        yield self._planned(missing, begun, len(stored))
+        for key in stored:
+            header = self._directory.read_run_header(key)
+            yield RunStored(key, header.status, header.scores)
+        if not missing:
+            return
+        continued_runs = sum(len(saved.state.runs) for saved in begun)
+        self._directory.log("training", runs=len(missing), continued=continued_runs)
+        stop = threading.Event()
+        with closing(trainer.train(missing, [saved.state for saved in begun], stop)) as events:
+            try:
+                for event in events:
+                    yield from self._keep(event)
+            except GeneratorExit:  # closed: what the trainer has now is kept first
+                stop.set()
+                for event in events:
+                    self._keep(event)
+                raise
+
+    def _planned(
+        self, missing: Sequence[Run], begun: Sequence[Saved], num_finished: int
+    ) -> Planned:
+        batch_size = self._plan.design.train.batch_size
+        states = [saved.state for saved in begun]
+        epochs_done = sum(state.epoch * len(state.runs) for state in states)
+        examples_done = sum(state.num_examples(batch_size) for state in states)
+        num_examples = sum(run.num_epochs * len(run.train_indices) for run in missing)
+        return Planned(
+            plan=self._plan,
+            num_runs=len(missing),
+            num_finished=num_finished,
+            num_epochs=sum(run.num_epochs for run in missing) - epochs_done,
+            num_examples=num_examples - examples_done,
+        )
+
+    def _keep(self, event: TrainingEvent) -> list[Event]:
+        """Stores what an event brings; returns what whoever watches should know."""
+        match event:
+            case WidthChosen(cells, width):
+                self._record_width(cells, width)
+            case EpochFinished(run=run):
+                if event.epoch == 0:
+                    self._histories[run.key] = []
+                self._histories[run.key].append(self._history_row(event))
+            case ChunkState():
+                self._checkpoints.save(event, self._histories, self.study)
+                return []
+            case RunFinished(run=run):
+                record = self._trained_record(event)
+                stored = [RunStored(r.key, r.status, _defined(r)) for r in self._store(record)]
+                self._directory.log(
+                    "run", cell=run.key.cell, arm=run.key.arm, seed=run.key.seed,
+                    status=record.status,
+                )  # fmt: skip
+                self._checkpoints.remove_finished(run.key)
+                return [event, *stored]
+            case RunsFailed(runs, error):
+                reason = one_line(error)
+                failures = tuple(Failure(run.key, reason) for run in runs)
+                self._write(dataclasses.replace(
+                    self.study, failures=(*self.study.failures, *failures)
+                ))  # fmt: skip
+        return [event]
+
+    def _write(self, study: StudyFile) -> None:
+        if study != self.study:
+            self.study = study
+            self._directory.write_study(study)
+
+    def _record_width(self, cells: Sequence[str], width: int | None) -> None:
+        """Another width would change results in the last bits, so it is kept once chosen."""
+        changed = {name: dataclasses.replace(self.study.cells[name], width=width) for name in cells}
+        if any(self.study.cells[name].width not in (None, width) for name in cells):
+            self._directory.log("out_of_memory", new_width=width)
+        self._write(dataclasses.replace(self.study, cells={**self.study.cells, **changed}))
+
+    def _history_row(self, event: EpochFinished) -> dict[str, float]:
+        cell = self._plan.cells[event.run.key.cell]
+        labels = cell.dataset.labels[event.run.validation_indices]
+        counts = cell.splits[event.run.key.seed].class_counts
+        return epoch_scores(event.train_loss, event.validation_logits, labels, counts)
+
+    def _trained_record(self, event: RunFinished) -> RunRecord:
+        key = event.run.key
+        cell, history = self._plan.cells[key.cell], self._histories.pop(key)
+        counts = cell.splits[key.seed].class_counts
+        return trained_record(event, history, cell.dataset.labels, counts)
+
+    def _store(self, record: RunRecord) -> Iterator[RunRecord]:
+        """Writes a run and those that it answers; yields each once it is written."""
+        self._directory.write_run(record)
+        yield record
+        yield from self._store_answered(record)
+
+    def _store_answered(self, source: RunRecord) -> Iterator[RunRecord]:
+        """Stores the runs that `source` answers without training: equal arms and post-hoc arms.
+
+        Those runs may answer others: an equal arm may be the post-hoc arms' parent.
+        """
+        for key in self._answered.get(source.key, ()):
+            if self._directory.has_run(key):
+                yield from self._store_answered(self._directory.read_run(key))
+            else:
+                yield from self._store(self._untrained_record(key, source))
+
+    def _complete_untrained(self) -> None:
+        """Stores what finished runs answer and a process that ended in between has not stored."""
+        for source, keys in self._answered.items():
+            missing = any(not self._directory.has_run(key) for key in keys)
+            if missing and self._directory.has_run(source):
+                for _ in self._store_answered(self._directory.read_run(source)):
+                    pass
+
+    def _untrained_record(self, key: RunKey, source: RunRecord) -> RunRecord:
+        arms = {str(arm): arm for arm in self._plan.design.arms}
+        arm = arms[key.arm]
+        if arm.kind != "post_hoc":
+            return dataclasses.replace(source, key=key)
+        untrained = dataclasses.replace(source, key=key, history={})  # no history of its own
+        if source.status != "ok":
+            return untrained
+        cell = self._plan.cells[key.cell]
+        split = cell.splits[key.seed]
+        adjusted = apply_post_hoc(
+            arm,
+            RunOutputs(
+                test_logits=source.test_logits,
+                validation_logits=source.validation_logits,
+                validation_labels=cell.dataset.labels[split.validation_indices],
+                head_kernel=source.head_kernel,
+                head_bias=source.head_bias,
+                class_counts=source.class_counts,
+            ),
+        )
+        return with_test_logits(
+            dataclasses.replace(untrained, chosen=adjusted.chosen),
+            adjusted.test_logits,
+            adjusted.validation_logits,
+            cell.dataset.labels[split.test_indices],
+        )
+
+
+def _defined(record: RunRecord) -> dict[str, float | None]:
+    """The scores of a run, None where undefined."""
+    return {name: score if score == score else None for name, score in record.scores.items()}

@@ -1,0 +1,150 @@
+"""What is trained, and what happens meanwhile: plain data between the study and its trainers.
+
+Imports no JAX: a plan is made, checked and shown without it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from cwjax.arms.row import ArmRow
+
+
+@dataclass(frozen=True, order=True)
+class RunKey:
+    """What a run is known by, everywhere."""
+
+    cell: str
+    arm: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.arm} seed {self.seed}"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One arm on one seed of one cell, ready to train.
+
+    Attributes:
+        key: what it is known by.
+        key_seed: what training draws from: the seed, or another number for the A/A control.
+        row: its arm as data.
+        train_indices: int32 `[num_train]`, into the examples of its data set, ascending.
+        validation_indices: int32 `[num_validation]`, the same.
+        test_indices: int32 `[num_test]`, the same.
+        first_stage_epochs: passes over the training split with all parameters.
+        num_epochs: passes of all stages together.
+    """
+
+    key: RunKey
+    key_seed: int
+    row: ArmRow
+    train_indices: np.ndarray
+    validation_indices: np.ndarray
+    test_indices: np.ndarray
+    first_stage_epochs: int
+    num_epochs: int
+
+
+@dataclass(frozen=True)
+class WidthChosen:
+    """Runs of these cells train `width` side by side in one program from now on."""
+
+    cells: tuple[str, ...]
+    width: int | None  # None on CPU: every run has a program of its own
+
+
+@dataclass(frozen=True, eq=False)
+class RunsStarted:
+    """Runs began to train side by side."""
+
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class StepsFinished:
+    """Training went on: `num_examples` more, counted over all runs side by side."""
+
+    num_examples: int
+
+
+@dataclass(frozen=True, eq=False)
+class EpochFinished:
+    """One run finished one epoch."""
+
+    run: Run
+    epoch: int  # counted from 0
+    train_loss: float  # mean over the epoch's examples, as trained: weighted, with dropout
+    validation_logits: np.ndarray  # float32 [num_validation, num_classes]
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkState:
+    """Where runs that train side by side stand between two steps: enough to go on from there."""
+
+    runs: tuple[Run, ...]
+    epoch: int  # counted from 0
+    step: int  # of this epoch, the next one
+    arrays: dict[str, np.ndarray]  # each [width, ...]; places beyond the runs are padding
+    width: int | None = None  # of the program that trains them; None on CPU, a run each
+
+    def num_examples(self, batch_size: int) -> int:
+        """Examples trained so far, counted over all runs side by side."""
+        epoch_size = len(self.runs[0].train_indices)
+        of_epoch = min(self.step * batch_size, epoch_size)
+        return len(self.runs) * (self.epoch * epoch_size + of_epoch)
+
+
+@dataclass(frozen=True, eq=False)
+class RunFinished:
+    """One run finished its last epoch."""
+
+    run: Run
+    test_logits: np.ndarray  # float32 [num_test, num_classes]
+    validation_logits: np.ndarray  # float32 [num_validation, num_classes]
+    head_kernel: np.ndarray  # float32 [num_features, num_classes]
+    head_bias: np.ndarray  # float32 [num_classes]
+
+
+@dataclass(frozen=True, eq=False)
+class RunsFailed:
+    """Runs that trained side by side ended in an error; the other runs go on."""
+
+    runs: tuple[Run, ...]
+    error: Exception
+
+
+TrainingEvent: TypeAlias = (
+    WidthChosen
+    | RunsStarted
+    | StepsFinished
+    | EpochFinished
+    | ChunkState
+    | RunFinished
+    | RunsFailed
+)
+
+
+class Trainer(Protocol):
+    """Who trains: this machine's devices, or others."""
+
+    def train(
+        self, runs: Sequence[Run], begun: Sequence[ChunkState], stop: threading.Event
+    ) -> Generator[TrainingEvent, None, None]:
+        """Trains every run; yields events as they happen, those of one run in order.
+
+        Args:
+            runs: to be trained, of any cells.
+            begun: where some of them stand already; they end as if they had never stopped.
+            stop: once set, training ends after the current steps, each chunk of runs with a last
+                `ChunkState`.
+
+        Raises:
+            ConfigError: what is begun cannot be continued with these settings.
+        """
