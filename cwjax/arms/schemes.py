@@ -55,19 +55,19 @@ def uniform(context: ArmContext) -> ArmRow:
 )
 def balanced(context: ArmContext, *, drw: BelowOne = 0.0) -> ArmRow:
     """Every class has the same total weight."""
-    return _weighted_row(context, formulas.balanced(context.weight_counts), drw)
+    return weighted_row(context, formulas.balanced(context.weight_counts), drw)
 
 
 @scheme(formula="w_c ∝ (1/n_c)^gamma", source="Mahajan et al. 2018", kind="class_weights")
 def inverse_power(context: ArmContext, *, gamma: AtLeastZero = 0.5, drw: BelowOne = 0.0) -> ArmRow:
     """Between uniform (gamma 0) and balanced (gamma 1) weights."""
-    return _weighted_row(context, formulas.inverse_power(context.weight_counts, gamma), drw)
+    return weighted_row(context, formulas.inverse_power(context.weight_counts, gamma), drw)
 
 
 @scheme(formula="w_c ∝ (1-beta) / (1-beta^n_c)", source="Cui et al. 2019", kind="class_weights")
 def effective_number(context: ArmContext, *, beta: BelowOne = 0.999, drw: BelowOne = 0.0) -> ArmRow:
     """Further examples of a class count for less, from about 1 / (1 - beta) of them."""
-    return _weighted_row(context, formulas.effective_number(context.weight_counts, beta), drw)
+    return weighted_row(context, formulas.effective_number(context.weight_counts, beta), drw)
 
 
 @scheme(
@@ -237,7 +237,14 @@ def lws(context: ArmContext, *, epochs: StageLength = 0.2) -> ArmRow:
 # What schemes share ------------------------------------------------------------------------------
 
 
-def _weighted_row(context: ArmContext, weights: np.ndarray, drw: float) -> ArmRow:
+def weighted_row(context: ArmContext, weights: np.ndarray, drw: float = 0.0) -> ArmRow:
+    """The row of a class-weight scheme.
+
+    Args:
+        context: of the run.
+        weights: float `[num_classes]`, at least 0 and not all 0; normalised here.
+        drw: share of the epochs in which all weights stay 1, in [0, 1).
+    """
     weights = formulas.normalize(weights, context.weight_counts, context.normalization)
     return replace(uniform_row(context.num_classes), **_class_weight_fields(context, weights, drw))
 
