@@ -153,18 +153,15 @@ def continued(new: StudyFile, old: StudyFile, *, allow_environment_change: bool)
 
 
 def _cell_differences(old: StudyFile, new: StudyFile) -> list[str]:
-    """What differs between the data of two studies."""
+    """What differs between the data of two studies; a lone cell may have any name."""
     if len(old.cells) == len(new.cells) == 1:
-        (before,), (now,) = old.cells.values(), new.cells.values()
-        return [
-            *differences(before.data, now.data),
-            *differences(before.dataset.fingerprint, now.dataset.fingerprint, "dataset"),
-        ]
-    found = differences(", ".join(old.cells), ", ".join(new.cells), "cells")
-    for name in old.cells.keys() & new.cells.keys():
-        found += differences(old.cells[name].data, new.cells[name].data)
-        before, now = (study.cells[name].dataset.fingerprint for study in (old, new))
-        found += differences(before, now, f"{name}: dataset")
+        found, pairs = [], [(*old.cells.values(), *new.cells.values())]
+    else:
+        found = differences(", ".join(old.cells), ", ".join(new.cells), "cells")
+        pairs = [(old.cells[name], new.cells[name]) for name in old.cells if name in new.cells]
+    for before, now in pairs:
+        found += differences(before.data, now.data)
+        found += differences(before.dataset.fingerprint, now.dataset.fingerprint, "dataset")
     return found
 
 
