@@ -12,12 +12,11 @@ import jax
 import numpy as np
 import pytest
 
-from cwjax.config import DataConfig, ExperimentConfig, TrainConfig
+from cwjax.config import DataConfig, StudyConfig, TrainConfig
 from cwjax.data.dataset import Dataset
-from cwjax.results import derive
-from cwjax.training import engine
+from cwjax.study import derive
+from cwjax.training import local
 from cwjax.training.devices import SINGLE_THREADED, use_compile_cache
-from experiments import command_line, compare
 
 pytest_plugins = ["faults.table"]
 
@@ -38,9 +37,7 @@ def tiny_dataset() -> Dataset:
         noise = generator.normal(0, 60, (len(labels), 18, 18, 1))
         return np.clip(means[labels] + noise, 0, 255).astype(np.uint8), labels
 
-    train_images, train_labels = split(60)
-    test_images, test_labels = split(20)
-    return Dataset("tiny", train_images, train_labels, test_images, test_labels, ("a", "b", "c"))
+    return Dataset.from_splits("tiny", split(60), split(20), ("a", "b", "c"))
 
 
 @pytest.fixture(scope="session")
@@ -49,9 +46,9 @@ def tiny_npz(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("data") / "tiny.npz"
     np.savez(
         path,
-        images=tiny_dataset.train_images,
+        images=tiny_dataset.train_inputs,
         labels=tiny_dataset.train_labels,
-        test_images=tiny_dataset.test_images,
+        test_images=tiny_dataset.test_inputs,
         test_labels=tiny_dataset.test_labels,
         class_names=np.array(tiny_dataset.class_names),
     )
@@ -59,10 +56,10 @@ def tiny_npz(tiny_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def tiny_config(tiny_npz: str) -> ExperimentConfig:
+def tiny_config(tiny_npz: str) -> StudyConfig:
     """Two arms, two seeds, two epochs on the tiny data set."""
-    return ExperimentConfig(
-        data=DataConfig(dataset=tiny_npz, imbalance_factor=4),
+    return StudyConfig(
+        data=(DataConfig(dataset=tiny_npz, imbalance_factor=4),),
         train=TrainConfig(num_epochs=2, batch_size=16),
         num_seeds=2,
     )
@@ -71,7 +68,8 @@ def tiny_config(tiny_npz: str) -> ExperimentConfig:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures and pages take seconds; where a test is not about them they are left out."""
-    monkeypatch.setattr(derive, "write_report", lambda *_: None)
+    for name in ("write_cell_report", "write_study_report"):
+        monkeypatch.setattr(derive, name, lambda *_: None)
 
 
 @pytest.fixture
@@ -82,6 +80,7 @@ def refused(
 
     Returns its one line on standard error.
     """
+    from cwjax.cli import command_line, compare
 
     def compiled(*_: object) -> None:
         raise AssertionError("programs were compiled")
@@ -89,7 +88,7 @@ def refused(
     def call(*flags: str) -> str:
         out = tmp_path / "results"
         monkeypatch.setattr(sys, "argv", ["compare", *flags, "--out", str(out)])
-        monkeypatch.setattr(engine.Engine, "__init__", compiled)
+        monkeypatch.setattr(local.Engine, "__init__", compiled)
         monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # scripts replace it
         with pytest.raises(SystemExit) as end:
             command_line.run_main(compare.main)
