@@ -1,1 +1,0 @@
-"""Sweeps: many cells (data set × imbalance), each an experiment directory, judged as one family."""
