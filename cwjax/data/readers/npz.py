@@ -13,13 +13,11 @@ import numpy.typing as npt
 from cwjax.data.cache import cached_dataset
 from cwjax.data.dataset import Dataset, check_labels, numbered_classes
 from cwjax.data.sources import ReadOptions, user_path
-from cwjax.data.split import stratified_cut
+from cwjax.data.split import with_held_out_test
 from cwjax.errors import DataError, one_line
 
 _OWN_NAMES = ("images", "labels", "test_images", "test_labels")
 _KERAS_NAMES = ("x_train", "y_train", "x_test", "y_test")
-_TEST_FRACTION = 0.2
-_TEST_SEED = 0
 
 # In pixel values. Floats that were pixels / 255 are this close to whole ones, even as float16.
 _PIXEL_TOLERANCE = 0.1
@@ -57,12 +55,9 @@ def read_npz_dataset(file: Path) -> Dataset:
     else:
         class_names = numbered_classes(arrays[labels])
     train = _examples(file, arrays, images, labels, len(class_names))
-    if test_images in arrays:
-        test = _examples(file, arrays, test_images, test_labels, len(class_names))
-    else:
-        rng = np.random.default_rng(_TEST_SEED)
-        kept, held_out = stratified_cut(train[1], _TEST_FRACTION, rng)
-        train, test = (train[0][kept], train[1][kept]), (train[0][held_out], train[1][held_out])
+    if test_images not in arrays:
+        return with_held_out_test(file.stem, *train, class_names)
+    test = _examples(file, arrays, test_images, test_labels, len(class_names))
     return Dataset.from_splits(file.stem, train, test, class_names)
 
 
