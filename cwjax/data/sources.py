@@ -7,11 +7,12 @@ To add one, write a module with `read(place, options) -> Dataset` and add its li
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cwjax.errors import ConfigError
+from cwjax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from cwjax.data.dataset import Dataset
@@ -78,7 +79,10 @@ def load_dataset(spec: str, options: ReadOptions | None = None) -> Dataset:
     if source is None or bool(source.place) != bool(place):
         raise ConfigError(f"--dataset is {spec!r}{_hint(spec)}: choose {source_names()}")
     read = importlib.import_module(source.reader).read
-    dataset: Dataset = read(place or name, options or ReadOptions())
+    try:
+        dataset: Dataset = read(place or name, options or ReadOptions())
+    except OSError as error:  # e.g. a name that is too long, a directory that may not be read
+        raise DataError(f"--dataset {spec:.200}: cannot be read ({error.strerror})") from error
     return dataset
 
 
@@ -98,3 +102,21 @@ def user_path(place: str) -> Path:
         return Path(place).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{place}: {error}: give the path without ~") from None
+
+
+def require_memory(file: Path, num_bytes: int) -> None:
+    """Refuses data that this machine cannot hold, before they are read; for readers to call.
+
+    Args:
+        file: where the data are, for the message.
+        num_bytes: size of the data once they are unpacked.
+
+    Raises:
+        DataError: that is more than the machine's memory.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if num_bytes > memory:
+        raise DataError(
+            f"{file}: holds {num_bytes / 2**30:,.1f} GiB once unpacked, this machine has "
+            f"{memory / 2**30:,.1f} GiB of memory: give fewer or smaller images"
+        )
