@@ -200,6 +200,8 @@ def _check_examples(
         )
     if labels.dtype != np.int32:
         raise DataError(f"{field}_labels are {labels.dtype}, expected int32")
+    if labels.ndim != 1:
+        raise DataError(f"{field}_labels is int32 {labels.shape}, expected integers (examples,)")
     if len(inputs) != len(labels):
         raise DataError(
             f"{field}_images has {len(inputs)} images and {field}_labels {len(labels)} labels: "
@@ -254,16 +256,22 @@ def check_labels(field: str, labels: npt.NDArray[np.generic], num_classes: int) 
     Raises:
         DataError: another shape or type, or a label out of range; with its index and their number.
     """
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":  # NumPy's timedelta64 is an integer, too
         raise DataError(
             f"{field} is {labels.dtype} {labels.shape}, expected integers (examples,)"
             + _first_fraction(labels)
         )
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))  # type: ignore[operator]
     if len(wrong):
+        start_at_1 = labels.min() == 1 and labels.max() == num_classes
         raise DataError(
             f"{field}[{wrong[0]}] is {labels[wrong[0]]}, expected 0 to {num_classes - 1} for "
-            f"{num_classes} classes; {len(wrong)} of {len(labels)} labels are out of range"
+            f"{num_classes} classes; "
+            + (
+                "labels start at 1: subtract 1 from all"
+                if start_at_1
+                else f"{len(wrong)} of {len(labels)} labels are out of range"
+            )
         )
 
 

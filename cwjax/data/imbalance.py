@@ -65,8 +65,9 @@ def _counts(
     if counts.min() == 0:
         raise ConfigError(
             f"--imbalance-factor is {imbalance_factor:g}: {np.sum(counts == 0)} of {len(counts)} "
-            f"classes would keep no training example; give at most {n_max}, the size of the data's "
-            "smallest class, to which all are cut first, or --imbalance none for the data as it is"
+            f"classes would keep no training example; give at most {n_max}, the examples of the "
+            "smallest class after the validation cut, to which every class is cut first, or "
+            "--imbalance none for the data as it is"
         )
     return counts
 

@@ -7,6 +7,7 @@ To add one, write a module with `read(place, options) -> Dataset` and add its li
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cwjax.config import SourceConfig
-from cwjax.errors import ConfigError
+from cwjax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from cwjax.data.dataset import Dataset
@@ -122,7 +123,10 @@ def load_dataset(spec: str, options: ReadOptions | None = None) -> Dataset:
     options = options or ReadOptions()
     _check_settings(name, source, options.source)
     read = importlib.import_module(source.reader).read
-    dataset: Dataset = read(place or name, options)
+    try:
+        dataset: Dataset = read(place or name, options)
+    except OSError as error:  # e.g. a name that is too long, a directory that may not be read
+        raise DataError(f"--dataset {spec:.200}: cannot be read ({error.strerror})") from error
     for warning in dataset.warnings:
         warnings.warn(f"{dataset.name}: {warning}", stacklevel=2)
     return dataset
@@ -159,3 +163,21 @@ def user_path(place: str) -> Path:
         return Path(place).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{place}: {error}: give the path without ~") from None
+
+
+def require_memory(file: Path, num_bytes: int) -> None:
+    """Refuses data that this machine cannot hold, before they are read; for readers to call.
+
+    Args:
+        file: where the data are, for the message.
+        num_bytes: size of the data once they are unpacked.
+
+    Raises:
+        DataError: that is more than the machine's memory.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if num_bytes > memory:
+        raise DataError(
+            f"{file}: holds {num_bytes / 2**30:,.1f} GiB once unpacked, this machine has "
+            f"{memory / 2**30:,.1f} GiB of memory: give fewer or smaller images"
+        )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cwjax.methods.arm_row import NEVER, ArmRow, replace, row_bytes, uniform_row
-from cwjax.methods.arms import arm_row, parse_arm, parse_arms
-from cwjax.methods.registry import ArmContext
+from cwjax.arms.arm import ArmContext
+from cwjax.arms.grammar import arm_row, parse_arm, parse_arms
+from cwjax.arms.row import NEVER, ArmRow, replace, row_bytes, uniform_row
 
 COUNTS = np.array([400, 100, 4])  # N = 504, K = 3
 LOG_PRIOR = np.log([400 / 504, 100 / 504, 4 / 504])

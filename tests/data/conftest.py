@@ -62,12 +62,11 @@ def make_dataset() -> Callable[..., Dataset]:
     def make(train_labels: np.ndarray, num_classes: int | None = None) -> Dataset:
         num_classes = num_classes or int(np.max(train_labels)) + 1
         train_images = np.arange(len(train_labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
-        return Dataset(
-            name="made",
-            train_images=train_images,
-            train_labels=np.asarray(train_labels, dtype=np.int32),
-            test_images=np.zeros((num_classes, 1, 1, 1), dtype=np.uint8),
-            test_labels=np.arange(num_classes, dtype=np.int32),
+        test_labels = np.arange(num_classes, dtype=np.int32)
+        return Dataset.from_splits(
+            "made",
+            train=(train_images, np.asarray(train_labels, dtype=np.int32)),
+            test=(np.zeros((num_classes, 1, 1, 1), dtype=np.uint8), test_labels),
             class_names=tuple(f"class {label}" for label in range(num_classes)),
         )
 

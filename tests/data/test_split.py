@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cwjax.config import DataConfig
-from cwjax.data.dataset import DataError, Dataset
+from cwjax.data.dataset import Dataset
 from cwjax.data.imbalance import long_tailed_counts
 from cwjax.data.split import split_dataset, stratified_cut
-from cwjax.errors import ConfigError
+from cwjax.errors import ConfigError, DataError
 
 MakeDataset = Callable[..., Dataset]
 NONE = DataConfig(imbalance="none")

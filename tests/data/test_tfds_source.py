@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 
 from cwjax.data import download
-from cwjax.data.dataset import DataError
 from cwjax.data.download import HOMES, Home
-from cwjax.data.sources import load_dataset
-from cwjax.data.tfds_source import (
+from cwjax.data.readers.tfds import (
     download_and_prepare,
     find_prepared,
     read_prepared,
     tfds_roots,
 )
+from cwjax.data.sources import ReadOptions, load_dataset
+from cwjax.errors import DataError
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
 
@@ -108,7 +108,7 @@ def test_downloaded_prepared_and_read(
     expected = FASHION if name == "fashion_mnist" else tuple("01234")
     assert dataset.class_names[:5] == expected
     for split in ("train", "test"):
-        images, labels = (getattr(dataset, f"{split}_{kind}") for kind in ("images", "labels"))
+        images, labels = (getattr(dataset, f"{split}_{kind}") for kind in ("inputs", "labels"))
         assert images.shape[1:] == (28, 28, 1)
         pairs = sorted_pairs(original[f"{split}_images"], original[f"{split}_labels"])
         assert sorted_pairs(images, labels) == pairs
@@ -118,11 +118,15 @@ def test_load_dataset_downloads_where_nothing_is_prepared(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bare_machine: None
 ) -> None:
     monkeypatch.setitem(HOMES, "mnist", home)
-    dataset = load_dataset("mnist", tmp_path / "prepared")
+    dataset = load_dataset("mnist", ReadOptions(tmp_path / "prepared"))
     monkeypatch.setitem(HOMES, "mnist", Home("http://127.0.0.1:1/", home.files))
-    assert load_dataset("mnist", tmp_path / "prepared").fingerprint == dataset.fingerprint
+    assert (
+        load_dataset("mnist", ReadOptions(tmp_path / "prepared")).fingerprint == dataset.fingerprint
+    )
     monkeypatch.setenv("CWJAX_CACHE", str(tmp_path / "other cache"))
-    assert load_dataset("mnist", tmp_path / "prepared").fingerprint == dataset.fingerprint
+    assert (
+        load_dataset("mnist", ReadOptions(tmp_path / "prepared")).fingerprint == dataset.fingerprint
+    )
 
 
 def assert_refused_and_nothing_left(home: Home, root: Path, message: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import math
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy.typing as npt
 
 from cwjax.data.cache import cached_dataset
 from cwjax.data.dataset import Dataset, numbered_classes
-from cwjax.data.sources import ReadOptions, user_path
+from cwjax.data.sources import ReadOptions, require_memory, user_path
 from cwjax.errors import DataError
 
 _CHUNK = 1 << 20
@@ -60,10 +62,24 @@ def idx_files(directory: Path) -> dict[str, Path]:
 def read_idx_dataset(directory: Path) -> Dataset:
     """Read a directory of IDX files; it gives the data set its name, the labels name the classes.
 
+    The headers of all files are compared first: a small gzip file may unpack to many gigabytes.
+
     Raises:
         DataError: a file is missing, damaged or of another format, or the data is unusable.
     """
     files = idx_files(directory)
+    shapes = {
+        name: read_idx_shape(file, _IMAGES if name.endswith("images") else _LABELS)
+        for name, file in files.items()
+    }
+    for split in ("train", "test"):
+        num_images, num_labels = shapes[f"{split}_images"][0], shapes[f"{split}_labels"][0]
+        if num_images != num_labels:
+            raise DataError(
+                f"{directory}: {split}_images has {num_images} images and {split}_labels "
+                f"{num_labels} labels: give one label per image"
+            )
+    require_memory(directory, sum(map(math.prod, shapes.values())))
     train_labels = read_idx(files["train_labels"], _LABELS).astype(np.int32)
     test_labels = read_idx(files["test_labels"], _LABELS).astype(np.int32)
     return Dataset.from_splits(
@@ -87,16 +103,11 @@ def read_idx(file: Path, num_dimensions: int) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: the file is damaged, or not what its header or name says; expected and actual.
     """
-    try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-            shape = _read_header(file, stream, num_dimensions)
-            expected = math.prod(shape)
-            # One byte more than expected: finds excess, and makes gzip compare its checksum.
-            content = read_up_to(expected + 1, stream)
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{file}: not a whole gzip file ({error}): get the file again") from error
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from error
+    with _opened(file) as stream:
+        shape = _read_header(file, stream, num_dimensions)
+        expected = math.prod(shape)
+        # One byte more than expected: finds excess, and makes gzip compare its checksum.
+        content = read_up_to(expected + 1, stream)
     if len(content) != expected:
         actual = f"{len(content)}" if len(content) < expected else "more"
         raise DataError(
@@ -104,6 +115,24 @@ def read_idx(file: Path, num_dimensions: int) -> npt.NDArray[np.uint8]:
             "get the file again"
         )
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
+
+
+def read_idx_shape(file: Path, num_dimensions: int) -> tuple[int, ...]:
+    """The dimensions that the header of an IDX file claims; arguments and errors as `read_idx`."""
+    with _opened(file) as stream:
+        return _read_header(file, stream, num_dimensions)
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[io.BufferedIOBase]:
+    """The file's content, unpacked; what cannot be read is a `DataError`."""
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+            yield stream
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{file}: not a whole gzip file ({error}): get the file again") from error
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from error
 
 
 def _read_header(file: Path, stream: io.BufferedIOBase, num_dimensions: int) -> tuple[int, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import zipfile
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import numpy.typing as npt
 
 from cwjax.data.cache import cached_dataset
 from cwjax.data.dataset import Dataset, check_labels, numbered_classes
-from cwjax.data.sources import ReadOptions, user_path
+from cwjax.data.sources import ReadOptions, require_memory, user_path
 from cwjax.data.split import with_held_out_test
 from cwjax.errors import DataError, one_line
 
@@ -21,6 +24,14 @@ _KERAS_NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 # In pixel values. Floats that were pixels / 255 are this close to whole ones, even as float16.
 _PIXEL_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What an array is, known before its data are read."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 def read(place: str, options: ReadOptions) -> Dataset:
@@ -44,6 +55,8 @@ def read_npz_dataset(file: Path) -> Dataset:
     integers `[num_examples]` or, as Keras stores some, `[num_examples, 1]`. Without a test split
     a stratified fifth of the examples, always the same, is held out as one.
 
+    The headers of all arrays are compared first: a small file may unpack to many gigabytes.
+
     Raises:
         DataError: the file is damaged, holds Python objects, misses an array or has an unknown one,
             or the data is unusable; with the array and the place.
@@ -52,6 +65,7 @@ def read_npz_dataset(file: Path) -> Dataset:
     images, labels, test_images, test_labels = _array_names(arrays)
     if "class_names" in arrays:
         class_names = _class_names(f"{file}: class_names", arrays["class_names"])
+        _check_number_of_names(file, len(class_names), labels, arrays[labels])
     else:
         class_names = numbered_classes(arrays[labels])
     train = _examples(file, arrays, images, labels, len(class_names))
@@ -62,26 +76,78 @@ def read_npz_dataset(file: Path) -> Dataset:
 
 
 def _read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
-    if not zipfile.is_zipfile(file):
-        raise DataError(f"{file}: not a whole .npz file: it is cut short or of another format")
+    try:
+        stream = file.open("rb")
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from error
     arrays = {}
     name = ""
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            _check_names(file, archive.files)
-            for name in archive.files:
-                arrays[name] = archive[name]
-    except DataError:
-        raise
-    except Exception as error:  # a damaged zip file can raise nearly anything
-        raise DataError(
-            f"{file}: {name}: cannot be read ({one_line(error)}): save plain arrays with np.savez"
-        ) from error
+    with stream:
+        if not zipfile.is_zipfile(stream):
+            raise DataError(f"{file}: not a whole .npz file: it is cut short or of another format")
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                headers = {}
+                for member in archive.infolist():
+                    name = member.filename.removesuffix(".npy")
+                    headers[name] = _read_header(file, archive, member)
+                _check_headers(file, headers)
+                for name in headers:
+                    with archive.open(f"{name}.npy") as data:
+                        arrays[name] = np.lib.format.read_array(data, allow_pickle=False)
+        except DataError:
+            raise
+        except Exception as error:  # a damaged zip file can raise nearly anything
+            raise _unreadable(file, name, one_line(error)) from error
     return arrays
+
+
+def _unreadable(file: Path, name: str, reason: str) -> DataError:
+    return DataError(
+        f"{file}: {name!s:.80}: cannot be read ({reason}): save plain arrays with np.savez"
+    )
+
+
+def _read_header(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
+    name = member.filename.removesuffix(".npy")
+    if name == member.filename:
+        raise _unreadable(file, ascii(name)[1:-1], "its name does not end in .npy")
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read_header is None:  # later versions are for the names of structured arrays
+            raise _unreadable(file, name, f"version {version} of the .npy format")
+        shape, _, dtype = read_header(stream)
+        if dtype.hasobject:
+            raise _unreadable(file, name, "Python objects need allow_pickle, which is off")
+        expected, held = math.prod(shape) * dtype.itemsize, member.file_size - stream.tell()
+    if held != expected:
+        raise _unreadable(file, name, f"its header asks for {expected} bytes, it holds {held}")
+    return _Header(shape, dtype)
 
 
 def _array_names(found: Container[str]) -> tuple[str, str, str, str]:
     return _KERAS_NAMES if "x_train" in found else _OWN_NAMES
+
+
+def _check_headers(file: Path, headers: Mapping[str, _Header]) -> None:
+    """Checks all that can be known before any data is read."""
+    _check_names(file, list(headers))
+    names = _array_names(headers)
+    for images_name, labels_name in (names[:2], names[2:]):
+        if images_name in headers:
+            images, labels = headers[images_name], headers[labels_name]
+            _check_image_type(f"{file}: {images_name}", images.shape, images.dtype)
+            if labels.shape[:1] != images.shape[:1]:
+                raise DataError(
+                    f"{file}: {labels_name} has shape {labels.shape} for {images.shape[0]} "
+                    f"{images_name}: give one label per image"
+                )
+    sizes = [math.prod(each.shape) * each.dtype.itemsize for each in headers.values()]
+    require_memory(file, sum(sizes))
 
 
 def _check_names(file: Path, found: Sequence[str]) -> None:
@@ -89,13 +155,26 @@ def _check_names(file: Path, found: Sequence[str]) -> None:
     missing = [name for name in names[:2] if name not in found]
     if (names[2] in found) != (names[3] in found):
         missing += [name for name in names[2:] if name not in found]
-    unknown = sorted(set(found) - {*names, "class_names"})
+    unknown = [ascii(name)[1:-1] for name in sorted(set(found) - {*names, "class_names"})]
     if missing or unknown:
+        listing = ", ".join(ascii(name)[1:-1] for name in sorted(found))
         raise DataError(
-            f"{file}: has the arrays {', '.join(sorted(found))}; missing: "
-            f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}; give "
+            f"{file}: has the arrays {listing:.500}; missing: "
+            f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none':.500}; give "
             "images, labels [, test_images, test_labels] or x_train, y_train [, x_test, y_test], "
             "and [class_names]"
+        )
+
+
+def _check_number_of_names(
+    file: Path, num_names: int, labels_name: str, labels: npt.NDArray[Any]
+) -> None:
+    """Fewer names than classes is a mistake in the names, not in the labels."""
+    if labels.dtype.kind in "iu" and len(np.unique(labels)) > num_names:
+        raise DataError(
+            f"{file}: class_names has {num_names} names, but {labels_name} has "
+            f"{len(np.unique(labels))} different classes, {labels.min()} to {labels.max()}: give "
+            "one name per class"
         )
 
 
@@ -107,18 +186,18 @@ def _examples(
     num_classes: int,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
     images = images_to_uint8(f"{file}: {images_name}", arrays[images_name])
-    labels = arrays[labels_name]
-    if labels.shape[:1] != images.shape[:1]:
-        raise DataError(
-            f"{file}: {labels_name} has shape {labels.shape} for {len(images)} {images_name}: "
-            "give one label per image"
-        )
-    return images, labels_to_int32(f"{file}: {labels_name}", labels, num_classes)
+    return images, labels_to_int32(f"{file}: {labels_name}", arrays[labels_name], num_classes)
 
 
 def _class_names(field: str, names: npt.NDArray[Any]) -> tuple[str, ...]:
     if names.ndim != 1 or names.dtype.kind != "U":
         raise DataError(f"{field} is {names.dtype} {names.shape}, expected strings (classes,)")
+    code_points = np.ascontiguousarray(names.astype(names.dtype.newbyteorder("="))).view(np.uint32)
+    if names.size and code_points.max() > sys.maxunicode:
+        raise DataError(
+            f"{field} has the character 0x{code_points.max():x}, Unicode ends at "
+            f"0x{sys.maxunicode:x}: save the names anew"
+        )
     return tuple(names.tolist())
 
 
@@ -151,21 +230,25 @@ def images_to_uint8(field: str, images: npt.NDArray[Any]) -> npt.NDArray[np.uint
         DataError: another shape or type, NaN or infinite pixels, or pixels out of range; with
             their number.
     """
+    _check_image_type(field, images.shape, images.dtype)
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim != 4:
-        raise DataError(
-            f"{field} has shape {images.shape}, expected (examples, height, width) or (examples, "
-            "height, width, channels)"
-        )
     if images.dtype == np.uint8:
         return images
-    if np.issubdtype(images.dtype, np.floating):
+    if images.dtype.kind == "f":
         return _unit_floats_to_uint8(field, images)
-    if not np.issubdtype(images.dtype, np.integer):
-        raise DataError(f"{field} is {images.dtype}: store pixels as uint8")
     _refuse(field, (images < 0) | (images > 255), "outside 0 to 255", "store pixels as uint8")
     return images.astype(np.uint8)
+
+
+def _check_image_type(field: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if len(shape) not in (3, 4):
+        raise DataError(
+            f"{field} has shape {shape}, expected (examples, height, width) or (examples, "
+            "height, width, channels)"
+        )
+    if dtype.kind not in "iuf":  # a timedelta64 is an integer to NumPy, too
+        raise DataError(f"{field} is {dtype}: store pixels as uint8")
 
 
 def _unit_floats_to_uint8(field: str, images: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from cwjax.data.cache import cached_dataset
 from cwjax.data.dataset import Dataset
 from cwjax.data.readers.idx import read_idx_dataset
-from cwjax.data.sources import ReadOptions
+from cwjax.data.sources import ReadOptions, user_path
 from cwjax.errors import DataError, one_line
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def read(place: str, options: ReadOptions) -> Dataset:
 def tfds_roots(data_dir: Path | None) -> list[Path]:
     """Where prepared data is looked for: data_dir, `$TFDS_DATA_DIR`, `~/tensorflow_datasets`."""
     places = [data_dir, os.environ.get("TFDS_DATA_DIR"), "~/tensorflow_datasets"]
-    return [Path(place).expanduser() for place in places if place]
+    return [user_path(str(place)) for place in places if place]
 
 
 def find_prepared(name: str, roots: list[Path]) -> Path | None:
@@ -86,7 +86,7 @@ def _stored_format(directory: Path) -> str:
     try:
         info = json.loads(file.read_text(encoding="utf-8"))
         return str(info.get("fileFormat", "tfrecord"))  # the only one before the field existed
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{file}: cannot be read ({one_line(error)}): delete its directory, and the data is "
             "downloaded again"
@@ -174,7 +174,7 @@ def _builder_class(name: str, original: Dataset) -> Any:
     }[name]
     with registered.skip_registration():
 
-        class Builder(base):
+        class Builder(base):  # type: ignore[misc]
             def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
                 return {
                     "train": self._generate_examples(original.train_inputs, original.train_labels),
