@@ -99,7 +99,9 @@ def _stamp(files: Iterable[Path | str]) -> str:
     digest.update(f"{_FORMAT} {np.__version__}".encode())
     for path in sorted(map(os.path.abspath, files)):
         stat = os.stat(path)
-        digest.update(f"\n{path} {stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape"))
+        digest.update(
+            f"\n{path} {stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape")
+        )
     return digest.hexdigest()
 
 
@@ -116,7 +118,7 @@ def _read(entry: Path, stamp: str) -> Dataset | None:
             num_train=int(arrays["num_train"]),
             class_names=tuple(arrays["class_names"].tolist()),
             columns=tuple(Column(**column) for column in json.loads(arrays["columns"].item())),
-            groups=arrays["groups"] if "groups" in arrays else None,
+            groups=arrays["groups"] if len(arrays["groups"]) else None,
             notes=tuple(json.loads(arrays["notes"].item())),
         )
 
@@ -124,7 +126,7 @@ def _read(entry: Path, stamp: str) -> Dataset | None:
 def _write(entry: Path, stamp: str, dataset: Dataset) -> None:
     """Write under another name and rename, so that no reader and no crash meets half an entry."""
     entry.parent.mkdir(parents=True, exist_ok=True)
-    groups = {} if dataset.groups is None else {"groups": dataset.groups}
+    no_groups = np.zeros(0, np.int32)
     temporary = entry.with_name(f"{entry.stem}-{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -138,7 +140,7 @@ def _write(entry: Path, stamp: str, dataset: Dataset) -> None:
                 class_names=np.array(dataset.class_names),
                 columns=np.array(json.dumps([asdict(column) for column in dataset.columns])),
                 notes=np.array(json.dumps(dataset.notes)),
-                **groups,
+                groups=no_groups if dataset.groups is None else dataset.groups,
             )
         os.replace(temporary, entry)
     finally:

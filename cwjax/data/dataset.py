@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from cwjax.errors import DataError
 
-
 Inputs = npt.NDArray[np.uint8 | np.float32]
 """uint8 images `[n, height, width, channels]` or float32 features `[n, num_features]`."""
 
@@ -121,7 +120,9 @@ class Dataset:
             _check_examples(f"{name}: {split}", inputs, labels)
         if train[0].shape[1:] != test[0].shape[1:]:
             kind, shape = (
-                ("images", "height, width, channels") if train[0].ndim == 4 else ("features", "width")
+                ("images", "height, width, channels")
+                if train[0].ndim == 4
+                else ("features", "width")
             )
             raise DataError(
                 f"{name}: train_{kind} are {train[0].shape[1:]} and test_{kind} "
@@ -134,9 +135,7 @@ class Dataset:
     @property
     def warnings(self) -> tuple[str, ...]:
         """The notes that the user is told at every start."""
-        return tuple(
-            note.removeprefix(WARNING) for note in self.notes if note.startswith(WARNING)
-        )
+        return tuple(note.removeprefix(WARNING) for note in self.notes if note.startswith(WARNING))
 
     @property
     def num_classes(self) -> int:

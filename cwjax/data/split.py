@@ -72,7 +72,6 @@ def split_dataset(dataset: Dataset, data_config: DataConfig, seed: int) -> Split
     )
 
 
-
 def _test_split(dataset: Dataset, data_config: DataConfig, seed: int) -> tuple[Indices, Indices]:
     """What training may use, and the test split."""
     indices = np.arange(len(dataset.labels), dtype=np.int32)
@@ -121,8 +120,8 @@ def _notebook_split(dataset: Dataset) -> Split:
     labels, num_classes = dataset.train_labels, dataset.num_classes
     if dataset.groups is not None:
         raise DataError(
-            f"{dataset.name}: the notebook protocol cuts by the file's order and would part groups: "
-            "use --protocol cwjax"
+            f"{dataset.name}: the notebook protocol cuts by the file's order and would part "
+            "groups: use --protocol cwjax"
         )
     num_train = math.floor(len(labels) * (1.0 - VALIDATION_FRACTION))  # as Keras rounds it
     indices = np.arange(len(labels), dtype=np.int32)
@@ -225,8 +224,8 @@ def check_hold_out(
     if counts.min() < 2:
         label = int(counts.argmin())
         raise DataError(
-            f"{name}: class {class_names[label]!r} has {counts[label]} example, a test split cannot "
-            "be held out of it: add examples, give a test split or leave the class out"
+            f"{name}: class {class_names[label]!r} has {counts[label]} example, a test split "
+            "cannot be held out of it: add examples, give a test split or leave the class out"
         )
 
 
@@ -261,7 +260,9 @@ def with_held_out_test(
     else:
         kept, held_out = group_cut(labels, groups, TEST_FRACTION, generator, name)
     order = np.concatenate([kept, held_out])
-    said = f"no test split of its own: {len(held_out):,} of {len(order):,} examples, always the same"
+    said = (
+        f"no test split of its own: {len(held_out):,} of {len(order):,} examples, always the same"
+    )
     absent = np.flatnonzero(count_classes(labels[held_out], len(class_names)) == 0)
     lacking = ", ".join(repr(class_names[label]) for label in absent)
     return Dataset(
@@ -275,6 +276,9 @@ def with_held_out_test(
         (
             *notes,
             f"{said}, are held out as one",
-            *([f"{WARNING}the test split that is held out has no example of {lacking}"] * bool(lacking)),
+            *(
+                [f"{WARNING}the test split that is held out has no example of {lacking}"]
+                * bool(lacking)
+            ),
         ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import zipfile
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ _PIXEL_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
-class _Header:
+class Header:
     """What an array is, known before its data are read."""
 
     shape: tuple[int, ...]
@@ -61,11 +61,11 @@ def read_npz_dataset(file: Path) -> Dataset:
         DataError: the file is damaged, holds Python objects, misses an array or has an unknown one,
             or the data is unusable; with the array and the place.
     """
-    arrays = _read_arrays(file)
+    arrays = read_arrays(file, _check_headers)
     images, labels, test_images, test_labels = _array_names(arrays)
     if "class_names" in arrays:
-        class_names = _class_names(f"{file}: class_names", arrays["class_names"])
-        _check_number_of_names(file, len(class_names), labels, arrays[labels])
+        class_names = class_names_of(f"{file}: class_names", arrays["class_names"])
+        check_number_of_names(file, len(class_names), labels, arrays[labels])
     else:
         class_names = numbered_classes(arrays[labels])
     train = _examples(file, arrays, images, labels, len(class_names))
@@ -75,7 +75,19 @@ def read_npz_dataset(file: Path) -> Dataset:
     return Dataset.from_splits(file.stem, train, test, class_names)
 
 
-def _read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
+def read_arrays(
+    file: Path, check: Callable[[Path, Mapping[str, Header]], None]
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an .npz file by name.
+
+    Args:
+        file: its path.
+        check: called with the arrays' headers before any data is read, so that a small file that
+            unpacks to many gigabytes can be refused.
+
+    Raises:
+        DataError: the file is damaged or holds Python objects, or what check raises.
+    """
     try:
         stream = file.open("rb")
     except OSError as error:
@@ -91,7 +103,7 @@ def _read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
                 for member in archive.infolist():
                     name = member.filename.removesuffix(".npy")
                     headers[name] = _read_header(file, archive, member)
-                _check_headers(file, headers)
+                check(file, headers)
                 for name in headers:
                     with archive.open(f"{name}.npy") as data:
                         arrays[name] = np.lib.format.read_array(data, allow_pickle=False)
@@ -108,7 +120,7 @@ def _unreadable(file: Path, name: str, reason: str) -> DataError:
     )
 
 
-def _read_header(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
+def _read_header(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Header:
     name = member.filename.removesuffix(".npy")
     if name == member.filename:
         raise _unreadable(file, ascii(name)[1:-1], "its name does not end in .npy")
@@ -126,14 +138,14 @@ def _read_header(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
         expected, held = math.prod(shape) * dtype.itemsize, member.file_size - stream.tell()
     if held != expected:
         raise _unreadable(file, name, f"its header asks for {expected} bytes, it holds {held}")
-    return _Header(shape, dtype)
+    return Header(shape, dtype)
 
 
 def _array_names(found: Container[str]) -> tuple[str, str, str, str]:
     return _KERAS_NAMES if "x_train" in found else _OWN_NAMES
 
 
-def _check_headers(file: Path, headers: Mapping[str, _Header]) -> None:
+def _check_headers(file: Path, headers: Mapping[str, Header]) -> None:
     """Checks all that can be known before any data is read."""
     _check_names(file, list(headers))
     names = _array_names(headers)
@@ -166,10 +178,20 @@ def _check_names(file: Path, found: Sequence[str]) -> None:
         )
 
 
-def _check_number_of_names(
+def check_number_of_names(
     file: Path, num_names: int, labels_name: str, labels: npt.NDArray[Any]
 ) -> None:
-    """Fewer names than classes is a mistake in the names, not in the labels."""
+    """Checks the names: fewer than classes is a mistake in them, not in the labels.
+
+    Args:
+        file: for the message.
+        num_names: of them.
+        labels_name: name of the labels' array.
+        labels: `[num_examples]`.
+
+    Raises:
+        DataError: there are fewer.
+    """
     if labels.dtype.kind in "iu" and len(np.unique(labels)) > num_names:
         raise DataError(
             f"{file}: class_names has {num_names} names, but {labels_name} has "
@@ -189,7 +211,8 @@ def _examples(
     return images, labels_to_int32(f"{file}: {labels_name}", arrays[labels_name], num_classes)
 
 
-def _class_names(field: str, names: npt.NDArray[Any]) -> tuple[str, ...]:
+def class_names_of(field: str, names: npt.NDArray[Any]) -> tuple[str, ...]:
+    """The names in an array of strings; DataError where it is none."""
     if names.ndim != 1 or names.dtype.kind != "U":
         raise DataError(f"{field} is {names.dtype} {names.shape}, expected strings (classes,)")
     code_points = np.ascontiguousarray(names.astype(names.dtype.newbyteorder("="))).view(np.uint32)
