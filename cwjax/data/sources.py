@@ -86,7 +86,10 @@ SOURCES: dict[str, Source] = {
         ),
     ),
     "tfds": Source(
-        "cwjax.data.readers.tfds", "image-classification sets of TensorFlow Datasets", "NAME"
+        "cwjax.data.readers.tfds",
+        "image-classification sets of TensorFlow Datasets",
+        "NAME",
+        ("image_size", "grey", "skip_bad_images"),
     ),
     "sklearn": Source(
         "cwjax.data.readers.sklearn", "digits, wine or breast_cancer, installed with cwjax", "NAME"

@@ -199,7 +199,9 @@ def _open(file: ImageFile) -> PIL.Image.Image:
 def _read_header(file: ImageFile) -> _Header:
     with _open(file) as image:
         width, height = image.size
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        # Pillow would decode a whole PNG to look for EXIF data behind the pixels.
+        has_exif = image.format != "PNG" or "exif" in image.info
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if has_exif else 1
         if orientation in _TRANSPOSED:
             width, height = height, width
         conversions = {

@@ -165,11 +165,11 @@ def _is_number(file: Path, column: pd.Series[Any]) -> bool:
     words = column.dropna().astype(str)
     wrong = words[_parsed(words).isna()]
     if len(wrong) < (1 - _MOSTLY) * len(words):
+        name, row = column.name, wrong.index.tolist()[0] + 1
         raise DataError(
-            f"{file}: column {column.name!r} is of numbers but for {len(wrong)} values, the first "
-            f"is {wrong.iloc[0]!r} in row {wrong.index.tolist()[0] + 1}: leave such cells "
-            f"empty, or give --numeric-columns {column.name} (they are missing then) or --categorical-columns "
-            f"{column.name}"
+            f"{file}: column {name!r} is of numbers but for {len(wrong)} values, the first is "
+            f"{wrong.iloc[0]!r} in row {row}: leave such cells empty, or give --numeric-columns "
+            f"{name} (they are missing then) or --categorical-columns {name}"
         )
     return False
 
