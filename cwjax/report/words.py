@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -337,7 +338,7 @@ def headline(study: StudyComparison) -> str:
         return f"{study.baseline} alone was trained: there is nothing to compare it with."
     if len(judged) == 1:
         return verdict_sentence(judged[0], study.metric)
-    if all(_has_too_few_seeds(entry) for entry in judged):
+    if needs_more_seeds(study):
         so_far = [
             _arm_range(arm, [entry for entry in judged if entry.pairing.treatment == arm], study)
             for arm in dict.fromkeys(entry.pairing.treatment for entry in judged)
@@ -351,9 +352,12 @@ def headline(study: StudyComparison) -> str:
     return f"In {study.metric.title},{compared} {'; '.join(clauses)}."
 
 
-def _has_too_few_seeds(comparison: Comparison) -> bool:
-    evidence = comparison.evidence
-    return evidence is not None and 0 < len(comparison.seeds) < evidence.seeds_floor
+def needs_more_seeds(study: StudyComparison) -> bool:
+    """Whether no comparison can have a verdict yet."""
+    return bool(study.judged) and all(
+        entry.evidence is not None and 0 < len(entry.seeds) < entry.evidence.seeds_floor
+        for entry in study.judged
+    )
 
 
 def _arm_range(arm: str, entries: Sequence[Comparison], study: StudyComparison) -> str:
@@ -455,10 +459,15 @@ def seeds_note(family_size: int, num_seeds: int, confidence: float) -> str | Non
 
 
 def chosen_text(values: Sequence[float]) -> str:
-    """Values over seeds: `0.5 in 4 seeds, 0.75 in 3`."""
+    """Values over seeds: `0.5 in 4 seeds, 0.75 in 3`, or of many different ones their range."""
     counted = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
-    texts = [f"{value:g} in {number}" for value, number in counted]
-    return ", ".join([f"{texts[0]} {'seed' if counted[0][1] == 1 else 'seeds'}", *texts[1:]])
+    if len(counted) > _MAX_NAMES:
+        middle = statistics.median(values)
+        return f"{min(values):g} to {max(values):g}, median {middle:g}"
+    (first, number), *others = counted
+    return ", ".join(
+        [f"{first:g} in {count(number, 'seed')}", *(f"{v:g} in {n}" for v, n in others)]
+    )
 
 
 def definitions(study: StudyComparison) -> list[str]:
