@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -24,6 +24,9 @@ Policy = Literal["drop-pair", "worst-score"]
 
 MAX_SEEDS = 10_000
 """Seeds of one study: more would say nothing new, and a typo would train for months."""
+
+NAMED_SOURCES = ("tfds", "sklearn")
+"""Sources of which a name follows the colon, not a path."""
 
 CONFIDENCE_LIMITS = (0.5, 0.9999)
 """Beyond them no number of seeds that anybody trains could serve the statistics."""
@@ -78,6 +81,16 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         _ = self.size
+
+    def flags(self) -> list[str]:
+        """The settings as they are typed, defaults left out."""
+        words = []
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if value != setting.default:
+                words.append("--" + setting.name.replace("_", "-"))
+                words += value if isinstance(value, tuple) else [value] * (value is not True)
+        return words
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -152,12 +165,13 @@ class DataConfig:
     def without_directory(self) -> DataConfig:
         """The same data, named without the directory that they lie in here."""
         kind, colon, place = self.dataset.partition(":")
+        name = place if kind in NAMED_SOURCES else Path(place).name
         source = replace(
             self.source,
             test_file=self.source.test_file and Path(self.source.test_file).name,
             group_file=self.source.group_file and Path(self.source.group_file).name,
         )
-        return replace(self, dataset=kind + colon + Path(place).name, source=source)
+        return replace(self, dataset=kind + colon + name, source=source)
 
     def profile(self) -> str:
         """The imbalance in a word, e.g. `long_tailed-50`."""

@@ -16,6 +16,7 @@ Key = Literal[
     "identical",
     "no_verdict",
     "too_few_seeds",
+    "estimates_only",
     "better",
     "worse",
     "equivalent",

@@ -218,14 +218,13 @@ def check_hold_out(
     """Checks that every class can be held out of and still be trained.
 
     Raises:
-        DataError: naming a class with fewer than 2 examples.
+        DataError: naming a class with a single example.
     """
-    counts = count_classes(labels, len(class_names))
-    if counts.min() < 2:
-        label = int(counts.argmin())
+    single = np.flatnonzero(count_classes(labels, len(class_names)) == 1)
+    if len(single):
         raise DataError(
-            f"{name}: class {class_names[label]!r} has {counts[label]} example, a test split "
-            "cannot be held out of it: add examples, give a test split or leave the class out"
+            f"{name}: class {class_names[single[0]]!r} has 1 example, a test split cannot be held "
+            "out of it: give at least 2, give a test split, or leave the class out"
         )
 
 

@@ -29,6 +29,7 @@ VERDICTS: dict[Key, str] = {
     "too_few_seeds": "too few seeds",
     "no_verdict": "no verdict",
     "refused": "refused",
+    "estimates_only": "no verdict",
 }
 """A verdict's key in words, in the order in which headlines tell them."""
 
@@ -216,6 +217,8 @@ def verdict_sentence(comparison: Comparison, metric: Metric) -> str:
             f"No verdict: one seed shows no variation, {evidence.seeds_floor} are needed; {apart} "
             "so far."
         )
+    if key == "estimates_only":
+        return f"No verdict: every seed has a test split of its own; {apart} on average."
     if key == "no_verdict":
         return f"No verdict: all {n} differences are equal, so they show no variation: {apart}."
     if key == "too_few_seeds":
@@ -398,6 +401,8 @@ def _clause(key: Key, entries: Sequence[Comparison], study: StudyComparison) -> 
             return f"{who}: too few seeds ({evidence.seeds_floor} needed, {len(seeds)} run)"
         case "no_verdict":
             return f"{who}: no verdict"
+        case "estimates_only":
+            return f"{who}: no verdict, every seed has a test split of its own"
         case "refused":
             return f"{who}: no verdict, runs diverged or failed"
 

@@ -127,7 +127,9 @@ def _check_record(directory: StudyDirectory, cell: StoredCell, record: RunRecord
     """A run of the same arm and seed may have been copied from another study."""
     name = directory.run_path(record.key).name
     counts = cell.class_counts.get(record.key.seed)
-    shape = (cell.dataset.num_test, len(cell.dataset.class_names))
+    drawn = record.test_indices if cell.data.test_split == "per-seed" else None
+    num_test = cell.dataset.num_test if drawn is None else len(drawn)
+    shape = (num_test, len(cell.dataset.class_names))
     if tuple(record.class_counts.tolist()) != counts or record.test_logits.shape != shape:
         raise ConfigError(
             f"{name} is of another study: it has {record.class_counts.tolist()} training examples "

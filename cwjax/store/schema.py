@@ -92,6 +92,8 @@ class StoredDataset:
     num_test: int
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What its reader converted, skipped or noticed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +183,8 @@ class RunRecord:
     """float32 `[num_features, num_classes]`"""
     head_bias: np.ndarray
     """float32 `[num_classes]`"""
+    test_indices: np.ndarray | None = None
+    """int32 `[num_test]`, into the data set's examples, ascending; None: its own test split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,6 +379,8 @@ def run_to_bytes(record: RunRecord) -> bytes:
         **{f"{group}/{name}": a for group in _GROUPS for name, a in getattr(record, group).items()},
         **{name: getattr(record, name) for name in _ARRAYS},
     }
+    if record.test_indices is not None:
+        arrays["test_indices"] = record.test_indices
     return to_npz(header, arrays)
 
 
@@ -414,6 +420,7 @@ def run_from_npz(content: io.BufferedIOBase | io.BytesIO, name: str) -> RunRecor
         class_scores=groups["class_scores"],
         history=groups["history"],
         **{array: arrays[array] for array in _ARRAYS},
+        test_indices=arrays.get("test_indices"),
     )
     _check_run(record, name)
     return record
@@ -445,6 +452,8 @@ def _check_run(record: RunRecord, name: str) -> None:
         **{f"class_scores/{s}": (a, "iuf", per_class) for s, a in record.class_scores.items()},
         **{f"history/{column}": (a, "f", num_epochs) for column, a in record.history.items()},
     }
+    if record.test_indices is not None:
+        expected["test_indices"] = (record.test_indices, "iu", record.test_logits.shape[:1])
     for place, (array, kinds, shape) in expected.items():
         fits = array.ndim == len(shape) and all(
             size in (None, actual) for size, actual in zip(shape, array.shape, strict=True)

@@ -26,6 +26,7 @@ from cwjax.analysis.results import (
 )
 from cwjax.analysis.rules import rules_for
 from cwjax.analysis.stats import trend
+from cwjax.analysis.verdict import Verdict
 from cwjax.report.pages import write_cell_report, write_study_report
 from cwjax.store.contents import CellContents, check_complete, read_cell
 from cwjax.store.directory import StudyDirectory
@@ -134,10 +135,7 @@ def _cells(
                 bad_runs=_bad_runs(study, runs, name),
                 cells=(_cell_facts(study, name),),
                 summaries=tuple(_summary(contents, arm) for arm in contents.arms),
-                comparisons=tuple(
-                    replace(entry, new_test_sets=_new_test_sets(contents, entry))
-                    for entry in primary
-                ),
+                comparisons=tuple(_judged(contents, entry) for entry in primary),
                 secondary=tuple(entry for entries in own.values() for entry in entries),
             ),
         )
@@ -210,6 +208,20 @@ def _summary(contents: CellContents, arm: str) -> ArmSummary:
         scores=scores,
         chosen={name: tuple(record.chosen[name] for record in ok) for name in settings},
     )
+
+
+def _judged(contents: CellContents, comparison: Comparison) -> Comparison:
+    """The comparison with its interval for new test sets.
+
+    Where every seed draws its own test split there is none, and no verdict: differences of seeds
+    that share examples are not independent.
+    """
+    if contents.cell.data.test_split == "fixed":
+        return replace(comparison, new_test_sets=_new_test_sets(contents, comparison))
+    if comparison.evidence is None or comparison.verdict == Verdict("identical"):
+        return comparison
+    evidence = replace(comparison.evidence, p_holm=None)
+    return replace(comparison, verdict=Verdict("estimates_only"), evidence=evidence)
 
 
 def _new_test_sets(contents: CellContents, comparison: Comparison) -> NewTestSetInterval | None:

@@ -67,6 +67,7 @@ def _stored_cell(plan: Plan, cell: Cell) -> StoredCell:
             num_test=len(dataset.test_labels),
             input_shape=dataset.input_shape,
             class_names=dataset.class_names,
+            notes=dataset.notes,
         ),
         class_counts={
             seed: tuple(split.class_counts.tolist()) for seed, split in cell.splits.items()
