@@ -28,12 +28,26 @@ WARNING = "warning: "
 
 @dataclass(frozen=True)
 class Column:
-    """One feature."""
+    """One feature.
+
+    It is a number, which may be missing (NaN) and which each run standardises with the rows that it
+    trains on; or a level of a category, 1 where a row has it and else 0.
+
+    Attributes:
+        name: of the number, or of the level alone.
+        category: the column of which it is a level; None for a number.
+    """
 
     name: str
-    is_numeric: bool = True
-    """A number, which each run standardises with the rows it trains on and which may be missing
-    (NaN); False: 1 where a row is of a category, else 0, taken as it is."""
+    category: str | None = None
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether it is a number."""
+        return self.category is None
+
+    def __str__(self) -> str:
+        return self.name if self.category is None else f"{self.category}={self.name}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +238,7 @@ def _check_features(name: str, inputs: Inputs, columns: tuple[Column, ...], num_
         row, column = places[0]
         split, index = ("train", row) if row < num_train else ("test", row - num_train)
         raise DataError(
-            f"{name}: {split}[{index}], {columns[column].name}, is {inputs[row, column]}, as are "
+            f"{name}: {split}[{index}], {columns[column]}, is {inputs[row, column]}, as are "
             f"{len(places) - 1} others: give finite numbers"
         )
 

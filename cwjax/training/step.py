@@ -211,7 +211,9 @@ def preprocess(inputs: jax.Array, row: ArmRow) -> jax.Array:
     """
     if inputs.dtype == jnp.uint8:
         return inputs.astype(jnp.float32) / 255
-    return (jnp.where(jnp.isnan(inputs), row.input_fill, inputs) - row.input_mean) / row.input_scale
+    filled = jnp.where(jnp.isnan(inputs), row.input_fill, inputs)
+    standardised: jax.Array = (filled - row.input_mean) / row.input_scale
+    return standardised
 
 
 def is_head(path: tuple[Any, ...]) -> bool:

@@ -197,7 +197,7 @@ def _encode(
     columns = [
         *(Column(name) for name in numbers),
         *(
-            Column(f"{name}={_level_name(level)}", is_numeric=False)
+            Column(_level_name(level), category=name)
             for name, of_column in levels.items()
             for level in of_column
         ),
