@@ -68,11 +68,11 @@ def cell_page(contents: CellContents, part: StudyComparison, *, with_pdf: bool) 
                 tables.chosen_settings(part),
                 _all_scores(part),
             ),
-            *section("figures", "The comparison in pictures", drawn),
+            *section("figures", "In pictures", drawn),
             *section("classes", "Class by class", tables.classes(contents)),
             *section(
                 "training",
-                "Learning curves",
+                "Training",
                 learning or Paragraph("No run was trained to its end."),
                 Paragraph(computed) if untrained else None,
             ),
@@ -111,7 +111,7 @@ def overview_page(study: StudyFile, comparison: StudyComparison, *, with_pdf: bo
         < len(comparison.arms) * len(comparison.seeds)
     ]
     trends = tables.trends(comparison)
-    facts = f"{len(titles)} cells: data sets with an imbalance each."
+    facts = f"{len(titles)} cells, each a data set with an imbalance."
     return Page(
         title=measured.title(study),
         headline=words.headline(comparison),
@@ -287,7 +287,7 @@ def _verdicts(comparison: StudyComparison, studio: Studio) -> list[Section]:
     )
     return section(
         "verdicts",
-        "The verdict on each arm",
+        "Verdicts",
         Verdicts(sentences) if sentences else None,
         studio.differences(entries, comparison.metric),
     )

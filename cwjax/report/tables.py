@@ -46,6 +46,8 @@ class Table:
     @property
     def text_columns(self) -> frozenset[int]:
         """Columns that are no numbers: names, and verdicts."""
+        if self.is_text:
+            return frozenset(range(len(self.headings)))
         badges = (i for row in self.rows for i, cell in enumerate(row) if isinstance(cell, Badge))
         return frozenset([*range(self.num_names), *badges])
 

@@ -130,7 +130,7 @@ def table_lines(table: Table, width: int) -> list[str]:
     about = [c for c in range(len(headings)) if c in table.text_columns and not table.is_text]
     about = about or list(range(table.num_names))  # verdicts move up too, words do not
     others = [column for column in range(len(headings)) if column not in about]
-    names = [", ".join(row[column] for column in about) for row in rows]
+    names = [_name([row[column] for column in about], table.num_names) for row in rows]
     headings = [headings[column] for column in others]
     rows = [[row[column] for column in others] for row in rows]
     indented = [" " * GAP + line for line in _aligned(headings, rows, frozenset())]
@@ -145,6 +145,11 @@ def table_lines(table: Table, width: int) -> list[str]:
         lines += _wrapped(name, width)
         lines += _packed(zip(headings, row, strict=True), width)
     return lines
+
+
+def _name(texts: Sequence[str], num_names: int) -> str:
+    """The names of a row and its verdict: `balanced, mnist: better`."""
+    return ": ".join([", ".join(texts[:num_names]), *texts[num_names:]])
 
 
 def _aligned(

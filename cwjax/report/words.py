@@ -166,6 +166,10 @@ def amount(metric: Metric, value: float) -> str:
     return count(f"{100 * value:.3g}", "percentage point") if metric.is_fraction else f"{value:.3g}"
 
 
+def _in_unit(metric: Metric) -> str:
+    return f"in {metric.title}" + (" (percentage points)" if metric.is_fraction else "")
+
+
 def dataset_name(dataset: str) -> str:
     """What `--dataset` names, without kind, directory and ending: `npz:PATH/mine.npz` is `mine`."""
     kind, _, place = dataset.partition(":")
@@ -347,8 +351,8 @@ def headline(study: StudyComparison) -> str:
             for arm in dict.fromkeys(entry.pairing.treatment for entry in judged)
         ]
         return (
-            f"{_seeds_missing(judged[0])}. So far, in {study.metric.title}, compared with "
-            f"{study.baseline}: {listed(so_far)} {unit(study.metric)}."
+            f"{_seeds_missing(judged[0])}. Differences from {study.baseline} so far, "
+            f"{_in_unit(study.metric)}: {listed(so_far)}."
         )
     clauses = _clauses_by_verdict(study) if len(study.cells) == 1 else _clauses_by_arm(study)
     compared = "" if len(study.cells) == 1 else f" compared with {study.baseline}:"
@@ -479,10 +483,10 @@ def definitions(study: StudyComparison) -> list[str]:
     """What the columns of a table of differences mean, a sentence each."""
     confidence = percent(study.confidence)
     sentences = [
-        f"A row compares one arm with {study.baseline}, seed by seed. Arms to use are those that "
-        f"are better; arms are not compared with one another.",
-        f"Two {confidence} intervals: what the mean difference may be with other seeds on this "
-        "test set, which decides the verdict, and with other test examples as well.",
+        f"Which row to use? One whose verdict is better. Each compares one arm with "
+        f"{study.baseline}, seed by seed; arms are not compared with one another.",
+        f"Why two {confidence} intervals? The first allows for other seeds on this test set and "
+        "decides the verdict, the second for other test examples as well.",
         "P(better): the share of seeds on which the arm beats the baseline; ties count half.",
     ]
     if study.family_size > 1:

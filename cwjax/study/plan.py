@@ -19,7 +19,7 @@ from cwjax.data.dataset import Dataset
 from cwjax.data.sources import ReadOptions, load_dataset
 from cwjax.data.split import Split, split_dataset
 from cwjax.errors import ConfigError, suggestion
-from cwjax.models.registry import check_input
+from cwjax.models.registry import check_input, find_model
 from cwjax.training.optim import OPTIMIZERS
 from cwjax.training.runs import Run, RunKey
 
@@ -193,6 +193,7 @@ def parse_design(config: StudyConfig) -> Design:
             f"--optimizer is {train.optimizer!r}{suggestion(train.optimizer, OPTIMIZERS)}: "
             f"choose one of {', '.join(OPTIMIZERS)}"
         )
+    find_model(train.model)
     find_metric(analysis.metric)
     rules_for(analysis, analysis.metric)
     baseline = parse_arms([config.baseline])
