@@ -79,6 +79,11 @@ def _tables(study: StudyComparison) -> Iterator[Table]:
     yield from (table for table in others if table is not None)
 
 
+def width() -> int:
+    """Columns of the terminal."""
+    return Console().width
+
+
 def say(text: str, file: TextIO | None = None, style: str = "") -> None:
     """Prints one line, however long: nothing in it is hidden or cut.
 
