@@ -97,7 +97,7 @@ def duration(seconds: float) -> str:
     if minutes < 120:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 24 else f"{hours} h"
+    return f"{hours} h {minutes} min" if hours < 24 else f"{round(seconds / 3600)} h"
 
 
 def percent(fraction: float) -> str:
@@ -480,8 +480,8 @@ def definitions(study: StudyComparison) -> list[str]:
     sentences = [
         f"Which row to use? One whose verdict is better. Each compares one arm with "
         f"{study.baseline}, seed by seed; arms are not compared with one another.",
-        f"Why two {confidence} intervals? The first allows for other seeds on this test set and "
-        "decides the verdict, the second for other test examples as well.",
+        f"Why two {confidence} intervals? The first allows for other seeds on this test set and, "
+        "with p, decides the verdict; the second for other test examples as well.",
         "P(better): the share of seeds on which the arm beats the baseline; ties count half.",
     ]
     if study.family_size > 1:
