@@ -39,14 +39,6 @@ class Metric:
     is_fraction: bool = True
     """In [0, 1], printed in percent; otherwise printed as it is."""
 
-    def format(self, value: float) -> str:
-        """A score without its unit, e.g. 97.31 (percent)."""
-        return f"{100 * value:.2f}" if self.is_fraction else f"{value:.4f}"
-
-    def format_signed(self, difference: float) -> str:
-        """A difference without its unit, e.g. +1.20 (percentage points)."""
-        return f"{100 * difference:+.2f}" if self.is_fraction else f"{difference:+.4f}"
-
 
 # A score `[]` of a test set, or `[num_resamples]` of its resamples: see `Evaluation.repeats`.
 Formula = Callable[[Evaluation], FloatArray]
