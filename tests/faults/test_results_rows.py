@@ -119,7 +119,8 @@ def test_a_continued_study_refuses_them_before_it_trains(
         ("b,1,0.7x", "scores.csv line 5: accuracy is '0.7x': give a finite number"),
         (
             "b,one,0.7",
-            "scores.csv line 5: seed is 'one': give an integer of at least 0, with at most 18 digits",
+            "scores.csv line 5: seed is 'one': give an integer of at least 0, with at most 18 "
+            "digits",
         ),
     ],
 )
