@@ -141,10 +141,12 @@ def test_a_scheme_is_one_entry() -> None:
 
         @scheme(formula="b_c = shift", source="nobody 2030")
         def shifted(context: ArmContext, *, shift: AtLeastZero = 3.0) -> ArmRow:
+            """Every logit is shifted."""
             return replace(uniform_row(context.num_classes), logit_bias=shift)
 
         assert arm_row(parse_arm("shifted:shift=4"), CONTEXT).logit_bias.tolist() == [4, 4, 4]
-        assert ("shifted", "b_c = shift", "shift=3", "nobody 2030") in list_arms()
+        described = ("shifted", "b_c = shift", "shift=3", "nobody 2030", "Every logit is shifted.")
+        assert described in list_arms()
         assert "shifted" in names("all")
     finally:
         SCHEMES.pop("shifted", None)
