@@ -97,7 +97,8 @@ def _stamp(files: Iterable[Path | str]) -> str:
     digest = hashlib.sha256()
     # NumPy draws the fixed splits, and only its version promises the same draw.
     digest.update(f"{_FORMAT} {np.__version__}".encode())
-    for path in sorted(map(os.path.abspath, files)):
+    paths = map(os.fspath, files)
+    for path in sorted(path if os.path.isabs(path) else os.path.abspath(path) for path in paths):
         stat = os.stat(path)
         digest.update(
             f"\n{path} {stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 from matplotlib.figure import Figure
 
@@ -15,30 +12,12 @@ from cwjax.analysis.metrics import Metric
 from cwjax.analysis.results import CellFacts, StudyComparison
 from cwjax.arms.arm import NULL_CONTROL
 from cwjax.report import class_plots, curves, disagreements, measured, plots, words
+from cwjax.report.page import ReportFigure
 from cwjax.report.style import arm_styles, to_pdf, to_svg
 from cwjax.store.contents import CellContents
 
 Scores = Mapping[str, Mapping[int, float]]
 """Arm -> seed -> score."""
-
-
-@dataclass(frozen=True)
-class ReportFigure:
-    """One figure, ready for a page."""
-
-    kind: ClassVar[str] = "figure"
-
-    name: str  # of its file, without the ending
-    title: str
-    caption: str
-    alt: str
-    svg: str
-    pdf: bytes | None = None
-
-    @property
-    def data_uri(self) -> str:
-        """For an `<img>`: its ids cannot collide with another's, and no script in it can run."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
 
 
 class Studio:
@@ -89,19 +68,22 @@ class Studio:
             difference = words.signed(metric, entry.estimates.difference)
             bounds = words.interval(metric, entry.estimates.seed_interval)
             texts.append(f"{entry.pairing.treatment} {difference}, interval {bounds}")
-        baseline = entries[0].pairing.baseline
+        baseline, thin_lines = entries[0].pairing.baseline, ""
+        if any(entry.new_test_sets is not None for entry in entries):
+            thin_lines = (
+                " Thin lines show how far the mean could move with other test examples as well."
+            )
         return self.figure(
             name,
             "Difference from the baseline, seed by seed",
             "Bars are intervals over seeds on this test set: they decide, together with the "
-            "adjusted p-value. Thin lines show how far the mean could move with other test "
-            "examples as well." + _thinned(entries),
+            "adjusted p-value." + thin_lines + _thinned(entries),
             f"Differences from {baseline} in {metric.title}: {'; '.join(texts)}.",
             lambda: plots.differences(entries, metric, self.styles),
         )
 
     def slopes(
-        self, entries: Sequence[Comparison], metric: Metric, scores: Scores
+        self, entries: Sequence[Comparison], metric: Metric, scores: Scores, paired: str
     ) -> ReportFigure | None:
         """Every pair of runs; None where there is none.
 
@@ -109,6 +91,7 @@ class Studio:
             entries: comparisons on one metric.
             metric: theirs.
             scores: on that metric.
+            paired: what the two runs of a pair share, as far as it is known.
         """
         entries = [entry for entry in entries if entry.estimates is not None]
         if not entries:
@@ -121,8 +104,7 @@ class Studio:
         return self.figure(
             "slopes",
             f"Every pair of runs: {metric.title}",
-            "A line is one seed, with the same training examples, initial parameters and order in "
-            "both arms. The bold line joins the means." + _thinned(entries),
+            f"One line per pair: {paired}. The bold line joins the means." + _thinned(entries),
             f"Lines from {entries[0].pairing.baseline} to each arm, one per seed. The score rises "
             f"for {ups} seeds.",
             lambda: plots.slopes(scores, entries, metric, self.styles),
@@ -149,7 +131,8 @@ def comparison_figures(
         arm: {seed: run.scores[part.metric.name] for seed, run in runs.items()}
         for arm, runs in contents.runs.items()
     }
-    slopes = studio.slopes(part.comparisons, part.metric, scores)
+    paired = "one seed, with the same training examples, initial parameters and order in both arms"
+    slopes = studio.slopes(part.comparisons, part.metric, scores, paired)
     return [*([slopes] if slopes else []), *_class_figures(studio, contents)]
 
 

@@ -147,7 +147,7 @@ def command(study: StudyFile) -> Command:
     parts += _flags(_in_effect(study.analysis), _in_effect(AnalysisConfig()))
     if any(arm.own_rule for stored in study.arms for arm in _with_nested(stored)):
         parts += ["--schemes", f"{PLACEHOLDER}/schemes.py"]
-        places.append("the file of your own schemes")
+        places.append("schemes.py (your own schemes)")
     arms = [_arm_text(arm, places) for arm in study.arms]
     parts += ["--arms", *arms]
     if study.baseline != "uniform":
@@ -161,9 +161,7 @@ def command(study: StudyFile) -> Command:
     parts += ["--out", "results/again"]
     note = ""
     if places:
-        note = (
-            f"Put in first, for {PLACEHOLDER}: where {words.listed(places)} lies on your machine."
-        )
+        note = f"Put in first, for {PLACEHOLDER}: the directory of {words.listed(places)}."
     return Command(shlex.join(parts), note)
 
 

@@ -89,7 +89,7 @@ def differences(
         "dots: seeds",
         "diamond: mean",
         "bar: interval over seeds, this test set",
-        "line: new test sets",
+        *(["line: new test sets"] if any(entry.new_test_sets for entry in entries) else []),
         "dotted lines: detectable difference",
         *(["grey: smaller than matters"] if effect is not None else []),
     ]

@@ -108,7 +108,7 @@ def scores(study: StudyComparison, metrics: Sequence[Metric] | None = None) -> T
 def differences(study: StudyComparison) -> Table:
     """A row per comparison on the primary metric; what matters most stands left."""
     metric, titles = study.metric, _titles(study)
-    confidence = words.percent(study.confidence)
+    confidence, over_test_sets = words.percent(study.confidence), words.has_new_test_sets(study)
     return Table(
         f"Difference from {study.baseline} in {metric.title}, {words.unit(metric)}",
         (
@@ -119,17 +119,19 @@ def differences(study: StudyComparison) -> Table:
             f"{confidence} interval, this test set",
             "p, adjusted",
             "P(better)",
-            f"{confidence} interval, new test sets",
+            *([f"{confidence} interval, new test sets"] if over_test_sets else []),
             "seeds",
         ),
-        tuple(_difference_row(entry, metric, titles) for entry in study.comparisons),
+        tuple(
+            _difference_row(entry, metric, titles, over_test_sets) for entry in study.comparisons
+        ),
         num_names=2 if titles else 1,
         by_arm=True,
     )
 
 
 def _difference_row(
-    entry: Comparison, metric: Metric, titles: dict[str, str]
+    entry: Comparison, metric: Metric, titles: dict[str, str], over_test_sets: bool
 ) -> tuple[str | Badge, ...]:
     estimates, evidence = entry.estimates, entry.evidence
     assert entry.verdict is not None
@@ -143,7 +145,7 @@ def _difference_row(
         words.optional(
             None if estimates is None else estimates.probability_better, "{:.2f}".format
         ),
-        words.interval(metric, entry.new_test_sets),
+        *([words.interval(metric, entry.new_test_sets)] if over_test_sets else []),
         str(len(entry.seeds)),
     )
 

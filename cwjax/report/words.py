@@ -98,7 +98,7 @@ def duration(seconds: float) -> str:
     if minutes < 120:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 24 else f"{hours} h"
+    return f"{hours} h {minutes} min" if hours < 24 else f"{round(seconds / 3600)} h"
 
 
 def percent(fraction: float) -> str:
@@ -479,16 +479,24 @@ def chosen_text(values: Sequence[float]) -> str:
     )
 
 
+def has_new_test_sets(study: StudyComparison) -> bool:
+    """Whether there are intervals over new test sets: they need logits."""
+    return any(entry.new_test_sets is not None for entry in study.comparisons)
+
+
 def definitions(study: StudyComparison) -> list[str]:
     """What the columns of a table of differences mean, a sentence each."""
     confidence = percent(study.confidence)
     sentences = [
         f"Which row to use? One whose verdict is better. Each compares one arm with "
         f"{study.baseline}, seed by seed; arms are not compared with one another.",
-        f"Why two {confidence} intervals? The first allows for other seeds on this test set and "
-        "decides the verdict, the second for other test examples as well.",
-        "P(better): the share of seeds on which the arm beats the baseline; ties count half.",
     ]
+    if has_new_test_sets(study):
+        sentences.append(
+            f"Why two {confidence} intervals? The first allows for other seeds on this test set "
+            "and, with p, decides the verdict; the second for other test examples as well."
+        )
+    sentences.append("P(better): the share of seeds on which the arm wins; ties count half.")
     if study.family_size > 1:
         sentences.append("p, adjusted: " + family_sentence(study))
     if any(entry.pairing.control for entry in study.comparisons):

@@ -173,7 +173,7 @@ def _files_of_classes(folder: Path, classes: dict[str, str], ignored: list[str])
         places = list(_walk(folder, path, os.path.relpath(path, folder), ignored))
         if not places:
             raise DataError(f"{path}: has no images: add some, or remove the directory")
-        found += [_File(os.path.join(folder, place), place, name) for place in places]
+        found += [_File(f"{folder}/{place}", place, name) for place in places]
     return found
 
 
