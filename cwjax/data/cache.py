@@ -97,13 +97,16 @@ def _stamp(files: Iterable[Path | str]) -> str:
     digest = hashlib.sha256()
     # NumPy draws the fixed splits, and only its version promises the same draw.
     digest.update(f"{_FORMAT} {np.__version__}".encode())
-    paths = map(os.fspath, files)
-    for path in sorted(path if os.path.isabs(path) else os.path.abspath(path) for path in paths):
+    for path in sorted(_absolute(str(file)) for file in files):
         stat = os.stat(path)
         digest.update(
             f"\n{path} {stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape")
         )
     return digest.hexdigest()
+
+
+def _absolute(path: str) -> str:
+    return path if os.path.isabs(path) else os.path.abspath(path)  # of 100,000 files it takes long
 
 
 def _read(entry: Path, stamp: str) -> Dataset | None:

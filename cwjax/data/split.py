@@ -258,6 +258,11 @@ def with_held_out_test(
         kept, held_out = stratified_cut(labels, TEST_FRACTION, generator)
     else:
         kept, held_out = group_cut(labels, groups, TEST_FRACTION, generator, name)
+    if len(held_out) < 2 <= len(labels):
+        raise DataError(
+            f"{name}: has {len(labels)} examples, too few to hold a test split out of them: give "
+            "more, or a test split"
+        )
     order = np.concatenate([kept, held_out])
     said = (
         f"no test split of its own: {len(held_out):,} of {len(order):,} examples, always the same"

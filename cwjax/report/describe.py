@@ -17,7 +17,7 @@ from cwjax.report.tables import Table
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.figure import Figure
 
-    from cwjax.report.figures import ReportFigure
+    from cwjax.report.page import ReportFigure
 
 MAX_ROWS = 20
 """Of a table; of longer ones the first and the last are shown."""

@@ -199,9 +199,10 @@ def _feature_columns(file: Path, frame: pd.DataFrame) -> tuple[npt.NDArray[Any],
         widths = lists.map(lambda each: -1 if each is None else len(each))
         other = np.flatnonzero(widths != widths.iloc[0])
         if len(other):
+            first, width = widths.iloc[0], widths.iloc[other[0]]
+            found = "is missing" if width < 0 else f"has {width} numbers"
             raise DataError(
-                f"{file}: {nested[0]}[{other[0]}] has {widths.iloc[other[0]]} numbers, the first "
-                f"has {widths.iloc[0]}: give all the same"
+                f"{file}: {nested[0]}[{other[0]}] {found}, the first has {first}: give all the same"
             )
         return np.stack(lists.tolist()), []
     words = [name for name in frame.columns if frame[name].dtype.kind not in "fiub"]

@@ -114,7 +114,7 @@ def _find_types(file: Path, frame: pd.DataFrame, settings: SourceConfig) -> _Typ
     if not numbers and not categories:
         raise DataError(f"{file}: has no column to learn from: left out are {', '.join(left_out)}")
     kinds = [("numbers", numbers), ("categories", categories)]
-    notes = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds if names]
+    notes = [f"{kind} ({len(names)}): {_listed(names)}" for kind, names in kinds if names]
     if left_out:
         fix = "(--numeric-columns or --categorical-columns takes one nevertheless)"
         notes.append(f"{WARNING}columns left out: {', '.join(left_out)} {fix}")
