@@ -41,14 +41,14 @@ def in_print(metric: Metric, values: Any) -> Any:
 
 def score_label(metric: Metric) -> str:
     """The label of an axis of scores."""
-    return f"{metric.title}, %" if metric.is_fraction else metric.title
+    return f"{metric.title}, %" if metric.is_fraction else shorten(metric.title)
 
 
 def difference_label(metric: Metric, baseline: str) -> str:
     """The label of an axis of differences."""
     unit = ", percentage points" if metric.is_fraction else ""
     direction = "(better →)" if metric.higher_is_better else "(← better)"
-    return f"difference from {shorten(baseline)} in {metric.title}{unit}  {direction}"
+    return f"difference from {shorten(baseline)} in {shorten(metric.title)}{unit}  {direction}"
 
 
 @styled

@@ -164,7 +164,7 @@ def test_a_directory_gets_all_that_needs_no_logits(
     generator = np.random.default_rng(0)
     base = generator.random(12)
     scores = {"A": base, "B": base + 0.05 + 0.001 * generator.normal(size=12)}
-    own = csv_metric("own")
+    own = csv_metric("own\x07\u202e")
     given = CsvScores("mine", own, {arm: dict(enumerate(s.tolist())) for arm, s in scores.items()})
     result = compare_scores(given, "A", Rules(metric=own))
     write_csv_report(tmp_path / "out", result, given.scores, "pdf")
