@@ -178,17 +178,16 @@ def _resolution(dataset: Dataset, summary: Summary) -> str:
     number, present = int(summary.test_counts[label]), int((summary.test_counts > 0).sum())
     step, floor = 100 / number, seeds_floor(1)  # a sign test needs so many, seeds or examples
     told = (
-        f"a difference of two arms' recalls below {100 * floor / number:.3g}% ({floor} "
-        "examples) may be the luck of these examples, at 95% confidence"
+        f"a difference of two arms' recalls below {100 * floor / number:.3g} points ({floor} "
+        "examples) may be luck with these examples"
         if number >= floor
-        else f"below {floor} examples any difference of two arms' recalls may be the luck of these "
-        "examples, at 95% confidence"
+        else f"with fewer than {floor} any difference of two arms' recalls may be luck with them"
     )
     absent = int((summary.test_counts == 0).sum())
     return (
         f"The smallest test class is {dataset.class_names[label]!r} with "
-        f"{words.count(number, 'example')}: one of them is {step:.3g}% of its recall and "
-        f"{step / present:.2g}% of balanced accuracy, and {told}."
+        f"{words.count(number, 'example')}: one of them moves its recall by {step:.3g} points "
+        f"and balanced accuracy by {step / present:.2g} points, and {told} (95% confidence)."
         + (f" Without test examples: {absent} of the classes." if absent else "")
     )
 
