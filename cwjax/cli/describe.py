@@ -90,19 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def load(data: SourceFlags, settings: SourceConfig) -> Dataset:
     """Loads a data set, with a progress bar where that takes long; errors as `load_dataset`."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from cwjax.cli.reading import reading_bar
     from cwjax.data.sources import ReadOptions, load_dataset
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reading images", total=None, visible=False)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
-
-        return load_dataset(data.source, ReadOptions(data.data_dir, settings, show))
+    with reading_bar() as progress:
+        return load_dataset(data.source, ReadOptions(data.data_dir, settings, progress))
 
 
 def next_data(dataset: Dataset, source: str, settings: SourceConfig) -> DataConfig:
