@@ -96,6 +96,11 @@ class Sample:
             return 0.0
         return abs(self.mean) * math.sqrt(self.size) / self.std if self.std > 0 else math.inf
 
+    @property
+    def sign(self) -> int:
+        """Of the mean: -1, 0 or 1."""
+        return int(np.sign(self.mean or 0.0))
+
     def interval(self, critical_value: float, confidence: float) -> Interval | None:
         """Mean ± critical_value·std/√n; None if that is unbounded or there is no spread to see."""
         if self.mean is None or self.std is None or math.isinf(critical_value):
@@ -133,12 +138,20 @@ class Judged:
     decided_alone: bool
     """Whether it would be, were this the only comparison."""
     step_down_only: bool
-    """Decided only because others were decided first: the interval ends at 0."""
-    sign: Literal[-1, 0, 1]
-    """Of the difference when it was decided, of the mean if undecided."""
+    """Decided because others were decided first, or at an earlier look, while |t| does not exceed
+    `critical_value`: the interval ends at 0."""
+    sign: int
+    """-1, 0 or 1: of the difference when it was decided, of the mean if undecided."""
     fragile_without: int | None
     """Of a decided comparison: the seed without which its interval would hold 0, if there is one.
     Of several, the one that matters most."""
+
+    def beyond(self, effect: float) -> bool:
+        """Whether all of `interval` lies farther from 0 than the effect, on the decided side."""
+        if self.interval is None:
+            return False
+        nearest = self.interval.ci_low if self.sign > 0 else -self.interval.ci_high
+        return nearest > effect
 
 
 @dataclass(frozen=True)
@@ -187,9 +200,9 @@ def judge_family(
     alpha = nominal if alpha is None else alpha
     samples = [c.on(sorted(c.by_seed)) for c in comparisons]
     in_family = [i for i, s in enumerate(samples) if can_reject(s.num_nonzero, alpha)]
-    levels = Levels(nominal, alpha, log2_flips)
+    levels = Levels(nominal, alpha, alpha, log2_flips)
     if not in_family:
-        judged = tuple(_left_out(sample, 0.0, levels) for sample in samples)
+        judged = tuple(left_out(sample, 0.0, levels) for sample in samples)
         return JudgedFamily(judged, 0, None, alpha, 1)
 
     family = [samples[i] for i in in_family]
@@ -216,7 +229,7 @@ def judge_family(
         described = describe(sample, c, levels, decided_with=decided_with, flips_alone=alone)
         facts[in_family[k]] = replace(described, p_raw=float(p_raw[k]), p=float(p[k]))
     judged = tuple(
-        facts[i] if i in facts else _left_out(sample, c, levels) for i, sample in enumerate(samples)
+        facts[i] if i in facts else left_out(sample, c, levels) for i, sample in enumerate(samples)
     )
     return JudgedFamily(judged, len(family), finite_or_none(c), alpha, statistics.shape[1])
 
@@ -254,15 +267,15 @@ def on_common_scale(sums: FloatArray, sizes: Sequence[int], squares: FloatArray)
     Args:
         sums: `[num_comparisons, num_flips]`; overwritten.
         sizes: n of each comparison.
-        squares: Σ d² of each, `[num_comparisons]`; where it is 0 the statistic is 0.
+        squares: Σ d² of each, `[num_comparisons]`; where it is 0, or n is 1, the statistic is 0.
     """
     n = np.asarray(sizes, np.float64)
-    norms = np.sqrt(n * squares)
+    defined = (n > 1) & (squares > 0)
     statistics = np.abs(sums, out=sums)
-    np.divide(statistics, norms[:, None], out=statistics, where=norms[:, None] > 0)
-    statistics[norms == 0] = 0
+    statistics[~defined] = 0
+    statistics /= np.where(defined, np.sqrt(n * squares), 1)[:, None]
     weight = (n - 1) / max(n.max() - 1, 1)
-    for row in np.flatnonzero(weight < 1):
+    for row in np.flatnonzero(defined & (weight < 1)):
         r, w = statistics[row], weight[row]
         statistics[row] = r * math.sqrt(w) / np.sqrt(1 + (w - 1) * r**2)
     return statistics
@@ -313,6 +326,8 @@ class Levels:
     """The error rate asked for: of a comparison alone."""
     alpha: float
     """Of the intervals that hold together, and of Student's t beside the flips."""
+    spent: float
+    """Of the flips so far: alpha, or at a planned look the part of it that is spent."""
     log2_flips: int = LOG2_ROWS
     """Base-2 logarithm of the number of flips."""
 
@@ -322,8 +337,9 @@ def describe(
     critical_value: float,
     levels: Levels,
     *,
-    decided_with: float | None,
     flips_alone: bool,
+    decided_with: float | None = None,
+    decided_sign: int | None = None,
 ) -> Judged:
     """The facts of a comparison that is judged, whatever it was judged by.
 
@@ -331,8 +347,9 @@ def describe(
         sample: with at least `MIN_SEEDS` seeds, not all differences 0.
         critical_value: c of the whole family, in units of |t|; may be infinite.
         levels: error rates.
-        decided_with: the critical value that |t| exceeded; None if undecided.
         flips_alone: whether the flips of this comparison alone would decide.
+        decided_with: the critical value that |t| exceeded; None if undecided.
+        decided_sign: of the difference when it was decided, if that was at an earlier look.
 
     Returns:
         The facts without p-values.
@@ -340,12 +357,10 @@ def describe(
     alpha, student = levels.alpha, t_quantile(levels.nominal, sample.size)
     used = max(critical_value, t_quantile(alpha, sample.size))
     interval = sample.interval(used, 1 - alpha)
-    decided, sign = decided_with is not None, int(np.sign(sample.mean or 0.0))
+    decided, sign = decided_with is not None, decided_sign or sample.sign
     step_down_only = decided and not sample.t > used
-    if interval and decided == step_down_only:  # else |t| at c could fall to either side of 0
-        low, high = interval.ci_low, interval.ci_high
-        if step_down_only or interval.excludes_zero:
-            low, high = (0.0, high) if sign > 0 else (low, 0.0)
+    if interval and decided != interval.excludes_zero:  # |t| may also be c up to rounding
+        low, high = (0.0, interval.ci_high) if sign > 0 else (interval.ci_low, 0.0)
         interval = Interval(low, high, 1 - alpha)
     fragile = None
     if decided_with is not None:
@@ -364,7 +379,7 @@ def describe(
         decided=decided,
         decided_alone=flips_alone and sample.t > student,
         step_down_only=step_down_only,
-        sign=-1 if sign < 0 else 1 if sign > 0 else 0,
+        sign=sign,
         fragile_without=fragile,
     )
 
@@ -395,21 +410,20 @@ def finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _left_out(sample: Sample, critical_value: float, levels: Levels) -> Judged:
+def left_out(sample: Sample, critical_value: float, levels: Levels) -> Judged:
     """The facts of a comparison that does not count in the family's maximum.
 
     Few seeds give a few coarse flips that would lift the maximum, and take the power of all the
     others, without ever being decided themselves. So would many seeds of which few differ: those
     are judged by their own flips.
     """
-    if not (sample.num_nonzero and can_reject(sample.size, levels.alpha)):
+    if not (sample.num_nonzero and can_reject(sample.size, levels.spent)):
         same = sample.size > 0 and not sample.num_nonzero
         return without_verdict(sample, "identical" if same else "too_few_seeds", levels)
     statistics = joint_statistics([sample], levels.log2_flips)
     p = float(_shares(statistics, statistics[:, 0])[0])
-    c = max(critical_value, to_t(boundaries(statistics, [levels.alpha])[0], sample.size))
-    alone = p < levels.nominal
-    facts = describe(sample, c, levels, decided_with=None, flips_alone=alone)
+    c = max(critical_value, to_t(boundaries(statistics, [levels.spent])[0], sample.size))
+    facts = describe(sample, c, levels, flips_alone=p < levels.nominal)
     return replace(facts, p_raw=p, p=p)
 
 
@@ -419,7 +433,6 @@ def without_verdict(sample: Sample, status: Status, levels: Levels) -> Judged:
     if sample.std:
         student = t_quantile(levels.nominal, sample.size)
         alone = sample.interval(student, 1 - levels.nominal)
-    sign = np.sign(sample.mean or 0.0)
     return Judged(
         status=status,
         seeds=sample.seeds,
@@ -434,7 +447,7 @@ def without_verdict(sample: Sample, status: Status, levels: Levels) -> Judged:
         decided=False,
         decided_alone=False,
         step_down_only=False,
-        sign=-1 if sign < 0 else 1 if sign > 0 else 0,
+        sign=sample.sign,
         fragile_without=None,
     )
 
