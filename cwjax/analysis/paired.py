@@ -313,8 +313,8 @@ def to_t(statistic: float, size: int) -> float:
     return math.sqrt((size - 1) * r**2 / (1 - r**2)) if r < 1 else math.inf
 
 
-def t_quantile(alpha: float, size: int) -> float:
-    """Student's t(1 - α/2, n - 1)."""
+def t_quantile(alpha: float, size: float) -> float:
+    """Student's t(1 - α/2, n - 1), with `size` n."""
     return float(scipy.stats.t.isf(alpha / 2, size - 1))
 
 
