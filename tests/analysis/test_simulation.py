@@ -106,7 +106,8 @@ def test_two_way_variance_is_unbiased(groups, record_property):
         for c, size in enumerate(groups)
     )
     means = np.mean([d[:, :, labels == c].mean(axis=(1, 2)) for c in range(k)], axis=0)
-    estimates = [two_way_variance(one, labels) for one in d]
+    per_seed = np.mean([d[:, :, labels == c].mean(axis=2) for c in range(k)], axis=0)
+    estimates = [two_way_variance(s, one / k, labels) for s, one in zip(per_seed, d, strict=True)]
     values = np.array([e.value for e in estimates])
     half = scipy.stats.t.ppf(0.975, [e.df for e in estimates]) * np.sqrt(values)
     coverage = (np.abs(means) <= half).mean()
