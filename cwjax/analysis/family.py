@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 
 from cwjax.analysis import rule_power
 from cwjax.analysis.decision import Verdict, decide
-from cwjax.analysis.intervals import Interval, finite_array
-from cwjax.analysis.looks import LooksState, Plan, judge_looks
+from cwjax.analysis.intervals import Interval, error_rate, finite_array
+from cwjax.analysis.looks import LooksState, Plan, Stop, judge_looks
 from cwjax.analysis.metrics import Metric, find_metric
 from cwjax.analysis.paired import Differences, Judged, judge_family
 from cwjax.analysis.pairing import ArmScores, Matched, Pairing, SeedFacts, family_size, match
@@ -54,6 +54,10 @@ class Comparison:
     """Over new seeds and new test examples; put in by `conclude`, by who has the logits."""
     deterministic: bool = False
     """Whether both arms predict the same on every seed; put in by `conclude`."""
+    stopped: Stop | None = None
+    """At planned looks: why the arm needed no further seeds."""
+    needs_seeds: bool = False
+    """At planned looks: whether it is to be trained on the seeds of the next one."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,11 @@ def _judge(
                 fixed = replace(seeds, plan=None)
                 facts = _judge_distinct(alone, rules, fixed)[0][pair.pairing.key]
         number = size if pair.pairing.in_family else 1
-        comparisons.append(_comparison(pair, each, rules, facts, (number, seeds)))
+        comparison = _comparison(pair, each, rules, facts, (number, seeds))
+        if state is not None and pair.pairing.key in family:
+            arm = state.arms[list(family).index(pair.pairing.key)]
+            comparison = replace(comparison, stopped=arm.stopped, needs_seeds=arm.needs_seeds)
+        comparisons.append(comparison)
     return JudgedStudy(tuple(comparisons), state, critical)
 
 
@@ -178,10 +186,15 @@ def _judge_distinct(
         state = judge_looks(differences, seeds.order, seeds.plan, seeds.num_looks)
         facts = [arm.judged for arm in state.arms]
         return dict(zip(family, facts, strict=True)), state, state.looks[-1].boundary_of_all
-    together = judge_family(
-        differences, rules.confidence, alpha=seeds.alpha, num_comparisons=rules.num_comparisons
-    )
-    return dict(zip(family, together.comparisons, strict=True)), None, together.critical_value
+    # Without the scores of the others, Bonferroni's method stands for the joint distribution.
+    others = max(1, rules.num_comparisons // len(family))
+    alpha = (seeds.alpha or error_rate(rules.confidence)) / others
+    together = judge_family(differences, rules.confidence, alpha=alpha)
+    facts = [
+        replace(each, p=None if each.p is None else min(1.0, others * each.p))
+        for each in together.comparisons
+    ]
+    return dict(zip(family, facts, strict=True)), None, together.critical_value
 
 
 def _comparison(

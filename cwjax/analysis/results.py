@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.intervals import Interval
+from cwjax.analysis.looks import Look
 from cwjax.analysis.metrics import METRICS, Metric
 
 
@@ -73,6 +74,26 @@ class TrendFact:
 
 
 @dataclass(frozen=True)
+class DesignFacts:
+    """When results were read, and how strictly they were judged for it."""
+
+    planned_looks: tuple[int, ...] = ()
+    """Numbers of seeds at which results are read, if that was planned."""
+    looks: tuple[Look, ...] = ()
+    """What was read at those that were taken."""
+    times_judged: int = 0
+    """How often a study without planned looks was judged with new seeds."""
+    alpha: float = 0.05
+    """What the adjusted p of this judging is held against."""
+    critical_value: float | None = None
+    """|t| of the simultaneous intervals."""
+    num_runs: int = 0
+    """Runs that the study needed."""
+    num_runs_without_looks: int = 0
+    """Runs that all its seeds would have been."""
+
+
+@dataclass(frozen=True)
 class StudyComparison:
     """Every arm against the baseline, in every cell."""
 
@@ -86,6 +107,7 @@ class StudyComparison:
     seeds: tuple[int, ...]
     family_size: int
     """Comparisons that share one error rate."""
+    design: DesignFacts
     num_ok_runs: int
     bad_runs: tuple[BadRunFact, ...]
     cells: tuple[CellFacts, ...]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from cwjax.analysis.family import JudgedStudy
 from cwjax.analysis.results import StudyComparison
 from cwjax.arms.posthoc import RunOutputs, apply_post_hoc
 from cwjax.config import RuntimeConfig, StudyConfig
@@ -24,7 +25,8 @@ from cwjax.store.directory import StudyDirectory, open_study
 from cwjax.store.examples import keep_examples
 from cwjax.store.record import History, epoch_scores, trained_record, with_test_logits
 from cwjax.store.schema import Failure, RunRecord, Status, StudyFile
-from cwjax.study.derive import derive
+from cwjax.study.derive import derive, read_headers
+from cwjax.study.judge import Progress, progress
 from cwjax.study.manifest import continued, describe, grown, recorded_threads, with_cells_of
 from cwjax.study.plan import Plan, make_plan
 from cwjax.training.runs import (
@@ -42,7 +44,7 @@ from cwjax.training.runs import (
 
 @dataclass(frozen=True, eq=False)
 class Planned:
-    """The work of this call is known; always the first event."""
+    """The work of this call, or up to the next look, is known; always the first event."""
 
     plan: Plan  # what the directory holds already included
     num_runs: int  # to be trained now
@@ -61,6 +63,14 @@ class RunStored:
 
 
 @dataclass(frozen=True, eq=False)
+class LookTaken:
+    """Results were read at a planned look; decided arms train no further."""
+
+    num_looks: int  # taken so far
+    judged: JudgedStudy
+
+
+@dataclass(frozen=True, eq=False)
 class Finished:
     """Every run is stored or has failed, and the tables are derived."""
 
@@ -68,7 +78,7 @@ class Finished:
     failures: tuple[Failure, ...]
 
 
-Event: TypeAlias = Planned | TrainingEvent | RunStored | Finished
+Event: TypeAlias = Planned | TrainingEvent | RunStored | LookTaken | Finished
 
 
 def run(
@@ -164,14 +174,12 @@ class _Driver:
                 self._answered.setdefault(source, []).append(key)
 
     def train(self, trainer: Trainer) -> Generator[Event, None, None]:
-        """Trains what is missing; yields what happens, first the plan of the work."""
+        """Trains what is missing, look by look where looks are planned; yields what happens.
+
+        The first event is the plan of the work, and so is the one after each look.
+        """
         self._complete_untrained()
-        failed = {failure.run for failure in self.study.failures}
-        missing = [
-            run
-            for run in self._plan.trained_runs
-            if run.key not in failed and not self._directory.has_run(run.key)
-        ]
+        state, missing = self._next()
         begun = self._checkpoints.load(missing, self.study)
         for saved in begun:
             self._histories |= saved.histories
@@ -180,10 +188,42 @@ class _Driver:
         for key in stored:
             header = self._directory.read_run_header(key)
             yield RunStored(key, header.status, header.scores)
-        if not missing:
-            return
-        continued_runs = sum(len(saved.state.runs) for saved in begun)
-        self._directory.log("training", runs=len(missing), continued=continued_runs)
+        if state.judged is not None:
+            yield LookTaken(state.num_looks, state.judged)
+        while missing:
+            continued_runs = sum(len(saved.state.runs) for saved in begun)
+            self._directory.log("training", runs=len(missing), continued=continued_runs)
+            yield from self._train(trainer, missing, begun)
+            looks_before = state.num_looks
+            state, missing = self._next()
+            begun = []
+            if state.judged is not None and state.num_looks > looks_before:
+                self._directory.log("look", look=state.num_looks)
+                yield LookTaken(state.num_looks, state.judged)
+                if missing:
+                    yield self._planned(missing, begun, len(stored))
+
+    def _next(self) -> tuple[Progress, list[Run]]:
+        """How far the study is, and the runs to be trained next."""
+        state = progress(self.study, read_headers(self._directory, self.study))
+        failed = {failure.run for failure in self.study.failures}
+        roots = {self._root(key) for key in state.expected}
+        missing = [
+            run
+            for run in self._plan.trained_runs
+            if run.key in roots and run.key not in failed and not self._directory.has_run(run.key)
+        ]
+        return state, missing
+
+    def _root(self, key: RunKey) -> RunKey:
+        """The run whose training answers a run in the end."""
+        while (source := self._plan.answers[key]) != key:
+            key = source
+        return key
+
+    def _train(
+        self, trainer: Trainer, missing: Sequence[Run], begun: Sequence[Saved]
+    ) -> Generator[Event, None, None]:
         stop = threading.Event()
         with closing(trainer.train(missing, [saved.state for saved in begun], stop)) as events:
             try:
