@@ -15,7 +15,6 @@ import scipy.stats
 from numpy.typing import ArrayLike
 
 from cwjax.analysis.intervals import FloatArray, Interval, finite_array, mean_interval
-from cwjax.analysis.permutation import sign_flip_test, wilcoxon_p_value
 
 MIN_STD = 1e-12
 """Differences that spread less than this are equal up to rounding: nothing to judge by."""
@@ -41,11 +40,6 @@ class PairedEstimates:
     difference_std: float | None
     seed_interval: Interval | None
     """For the mean difference, over seeds, on this test set."""
-    p_value: float | None
-    """Sign-flip permutation test, two-sided; not adjusted."""
-    num_flips: int
-    """Flips that p_value rests on: 2^num_pairs if all were looked at."""
-    p_wilcoxon: float | None
     probability_better: float
     probability_better_interval: Interval
     correlation: float | None
@@ -122,7 +116,6 @@ def paired_estimates(
     d = treatment - baseline
     difference_std = _std(d)
     has_spread = difference_std is not None and difference_std > MIN_STD
-    p_value, num_flips = sign_flip_test(d) if has_spread else (None, 0)
     better, better_interval = probability_better(d if higher_is_better else -d, confidence)
     return PairedEstimates(
         num_pairs=d.size,
@@ -134,9 +127,6 @@ def paired_estimates(
         difference=float(d.mean()),
         difference_std=difference_std,
         seed_interval=mean_interval(d, confidence) if has_spread else None,
-        p_value=p_value,
-        num_flips=num_flips,
-        p_wilcoxon=wilcoxon_p_value(d) if has_spread else None,
         probability_better=better,
         probability_better_interval=better_interval,
         correlation=correlation(baseline, treatment),

@@ -24,7 +24,7 @@ from cwjax.config import AnalysisConfig, DataConfig, TrainConfig
 from cwjax.errors import ConfigError, one_line
 from cwjax.training.runs import RunKey
 
-SCHEMA_VERSION = "2.dev1"
+SCHEMA_VERSION = "2.dev2"
 """Of every file of a directory. Directories of development versions are not migrated."""
 
 Status = Literal["ok", "diverged"]
