@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -313,6 +313,7 @@ def to_t(statistic: float, size: int) -> float:
     return math.sqrt((size - 1) * r**2 / (1 - r**2)) if r < 1 else math.inf
 
 
+@lru_cache(maxsize=4096)
 def t_quantile(alpha: float, size: float) -> float:
     """Student's t(1 - α/2, n - 1), with `size` n."""
     return float(scipy.stats.t.isf(alpha / 2, size - 1))
