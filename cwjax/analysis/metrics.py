@@ -164,7 +164,13 @@ def scores(logits: ArrayLike, labels: ArrayLike, train_counts: ArrayLike) -> dic
 
 def score(name: str, logits: ArrayLike, labels: ArrayLike, train_counts: ArrayLike) -> float:
     """One metric of one run: `scores(...)[name]`, without computing the others."""
-    evaluation = Evaluation(np.asarray(logits), np.asarray(labels), np.asarray(train_counts))
+    return score_of(
+        name, Evaluation(np.asarray(logits), np.asarray(labels), np.asarray(train_counts))
+    )
+
+
+def score_of(name: str, evaluation: Evaluation) -> float:
+    """One metric of a run whose evaluation is there already: see `score`."""
     return float(_FORMULAS[name](evaluation))
 
 

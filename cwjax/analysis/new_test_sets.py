@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cwjax.analysis.evaluation import Evaluation, head_middle_tail
 from cwjax.analysis.intervals import FloatArray, Interval, error_rate, finite_array
-from cwjax.analysis.metrics import METRICS, score
+from cwjax.analysis.metrics import METRICS, score_of
 from cwjax.analysis.paired import t_quantile
 
 NewTestSetInterval = Interval
@@ -110,7 +110,7 @@ def contributions(
     e = Evaluation(np.asarray(logits), np.asarray(labels), np.asarray(train_counts))
     strata = np.zeros_like(e.labels) if metric in _ONE_STRATUM else e.labels
     values = _CONTRIBUTIONS[metric](e)
-    return Contributions(score(metric, logits, labels, train_counts), values, strata)
+    return Contributions(score_of(metric, e), values, strata)
 
 
 def interval_from(
@@ -258,40 +258,60 @@ def _auroc_without_each(score: FloatArray, positive: NDArray[np.bool_]) -> tuple
 
     Ties count half.
     """
-    positives, negatives = np.sort(score[positive]), np.sort(score[~positive])
-    right = np.empty(score.size)
-    for members, others in ((positive, negatives), (~positive, positives)):
-        below = np.searchsorted(others, score[members], side="left")
-        right[members] = (below + np.searchsorted(others, score[members], side="right")) / 2
-    right[~positive] = positives.size - right[~positive]
-    total, pairs = right[positive].sum(), positives.size * negatives.size
-    left = pairs - np.where(positive, negatives.size, positives.size)  # pairs without the example
-    whole = float(total / pairs) if pairs else float("nan")
-    return whole, (total - right) / np.where(left > 0, left, np.nan)
+    order, first, last = _tie_groups(score)
+    is_positive, without = positive[order], np.empty(score.size)
+    counts = _cumulative(is_positive)
+    below, not_above, num_positives = counts[first], counts[last], counts[-1]
+    num_negatives = score.size - num_positives
+    right = np.where(
+        is_positive, (first - below + last - not_above) / 2, num_positives - (below + not_above) / 2
+    )
+    total, pairs = right[is_positive].sum(), num_positives * num_negatives
+    left = pairs - np.where(is_positive, num_negatives, num_positives)  # without the example
+    without[order] = (total - right) / np.where(left > 0, left, np.nan)
+    return float(total / pairs) if pairs else float("nan"), without
 
 
 def _average_precision_without_each(
     score: FloatArray, positive: NDArray[np.bool_]
 ) -> tuple[float, FloatArray]:
     """Without an example, the precision at each positive that is scored no higher changes."""
-    positives, negatives = np.sort(score[positive]), np.sort(score[~positive])
-    true = positives.size - np.searchsorted(positives, positives, side="left")
-    every = true + negatives.size - np.searchsorted(negatives, positives, side="left")
-    precision, others = true / every, np.maximum(every - 1, 1)
-    num_no_higher = np.searchsorted(positives, score, side="right")
+    order, first, last = _tie_groups(score)
+    is_positive, without = positive[order], np.empty(score.size)
+    num_positives = is_positive.sum()
+    # Of the examples scored no lower: positives, all, all but one.
+    true, every = num_positives - _cumulative(is_positive)[first], score.size - first
+    others = np.maximum(every - 1, 1)
+    precision = true / every
+    total = precision[is_positive].sum()
 
-    def total(changed: FloatArray) -> FloatArray:
-        """Sum over all positives, `changed` up to each example's score and unchanged above it."""
-        gains = np.concatenate([[0.0], np.cumsum(changed - precision)])
-        totals: FloatArray = precision.sum() + gains[num_no_higher]
-        return totals
+    def changed(precision_left: FloatArray) -> FloatArray:
+        """Sum over the positives, those up to each example's score with their new precision."""
+        gain = _cumulative(np.where(is_positive, precision_left - precision, 0.0))
+        return np.asarray(total + gain[last], np.float64)
 
-    without_negative = total(true / others) / positives.size
     # A positive is itself among those scored no higher: its own term goes.
-    precision_left = (true - 1) / others
-    own = np.minimum(np.searchsorted(positives, score, side="left"), positives.size - 1)
-    without_positive = (total(precision_left) - precision_left[own]) / max(positives.size - 1, 1)
-    return float(precision.mean()), np.where(positive, without_positive, without_negative)
+    without_positive = changed((true - 1) / others) - (true - 1) / others
+    without[order] = np.where(
+        is_positive,
+        without_positive / max(num_positives - 1, 1),
+        changed(true / others) / num_positives,
+    )
+    return float(total / num_positives), without
+
+
+def _tie_groups(score: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """The ascending order of scores, and where each one's group of equal scores begins and ends."""
+    order = np.argsort(score)
+    starts = np.append(True, np.diff(score[order]) > 0)
+    bounds = np.append(np.flatnonzero(starts), score.size)
+    group = np.cumsum(starts) - 1
+    return order, bounds[group], bounds[group + 1]
+
+
+def _cumulative(values: NDArray[Any]) -> NDArray[Any]:
+    """Sums of the first 0, 1, … values."""
+    return np.concatenate([[0], np.cumsum(values)])
 
 
 def _third(index: int) -> Callable[[Evaluation], NDArray[Any]]:

@@ -50,6 +50,28 @@ class Differences:
         if not 0 < self.scale < math.inf:
             raise ValueError(f"scale is {self.scale}: give a number above 0")
 
+    @classmethod
+    def between(
+        cls, seeds: Sequence[int], baseline: ArrayLike, treatment: ArrayLike
+    ) -> Differences:
+        """The differences of two arms' scores.
+
+        Args:
+            seeds: `[num_seeds]`, each once.
+            baseline: scores `[num_seeds]`, in the order of the seeds.
+            treatment: the same.
+
+        Raises:
+            ValueError: unequal lengths, no scores, NaN or infinity.
+        """
+        scores = finite_array(baseline, "baseline"), finite_array(treatment, "treatment")
+        if not len(set(seeds)) == scores[0].size == scores[1].size:
+            raise ValueError(
+                f"{len(set(seeds))} seeds, {scores[0].size} and {scores[1].size} scores"
+            )
+        scale = float(np.abs(scores).max())
+        return cls(dict(zip(seeds, (scores[1] - scores[0]).tolist(), strict=True)), scale or 1.0)
+
     def on(self, seeds: Sequence[int]) -> Sample:
         """The differences of those of the seeds that there are, in the order given."""
         own = tuple(seed for seed in seeds if seed in self.by_seed)

@@ -15,6 +15,7 @@ import scipy.stats
 from numpy.typing import ArrayLike
 
 from cwjax.analysis.intervals import FloatArray, Interval, finite_array, mean_interval
+from cwjax.analysis.paired import TIE_TOLERANCE
 
 MIN_STD = 1e-12
 """Differences that spread less than this are equal up to rounding: nothing to judge by."""
@@ -30,7 +31,7 @@ class PairedEstimates:
 
     num_pairs: int
     num_nonzero: int
-    """Pairs whose difference is not exactly 0."""
+    """Pairs whose difference is not 0, up to rounding."""
     baseline_mean: float
     baseline_std: float | None
     treatment_mean: float
@@ -116,6 +117,7 @@ def paired_estimates(
     if baseline.shape != treatment.shape:
         raise ValueError(f"{baseline.size} baseline scores, {treatment.size} treatment scores")
     d = treatment - baseline
+    d[np.abs(d) <= TIE_TOLERANCE * np.abs([baseline, treatment]).max()] = 0.0  # rounding errors
     difference_std = _std(d)
     has_spread = difference_std is not None and difference_std > MIN_STD
     better, better_interval = probability_better(d if higher_is_better else -d, confidence)

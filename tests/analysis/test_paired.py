@@ -335,6 +335,18 @@ def test_boundaries_of_one_look_are_a_quantile():
     assert boundaries([maxima], [0.001]) == [0.99]
 
 
+def test_differences_between_scores_know_their_scale():
+    tiny = Differences.between([3, 5], [1e-15, 2e-15], [2e-15, 2e-15])
+    assert tiny.by_seed == {3: 1e-15, 5: 0}
+    assert tiny.on([5, 3]).num_nonzero == 1
+    # 0.3 - (0.1 + 0.2) is a rounding error beside scores of that size, and none beside 1e-16.
+    rounding = Differences.between(range(8), [0.1 + 0.2] * 8, [0.3] * 8)
+    assert judge_family([rounding]).comparisons[0].status == "identical"
+    assert Differences.between([0], [0.0], [0.0]).scale == 1
+    with pytest.raises(ValueError, match="1 seeds, 2 and 2 scores"):
+        Differences.between([0, 0], [1, 2], [3, 4])
+
+
 def test_bad_differences_raise():
     with pytest.raises(ValueError, match="not finite"):
         Differences({0: float("nan")})

@@ -140,3 +140,10 @@ def test_trend_is_least_squares_per_seed():
 def test_trend_needs_two_distinct_factors(factors):
     with pytest.raises(ValueError, match="two distinct factors"):
         trend([[0.1, 0.2], [0.2, 0.2]], factors)
+
+
+def test_rounding_errors_are_ties():
+    baseline = np.array([0.1 + 0.2, 0.5, 0.25, 0.125])
+    result = paired_estimates(baseline, [0.3, 0.75, 0.5, 0.375])
+    assert result.num_nonzero == 3
+    assert result.probability_better == 3.5 / 4
