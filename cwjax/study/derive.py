@@ -30,7 +30,7 @@ from cwjax.analysis.results import (
 from cwjax.analysis.rules import rules_for
 from cwjax.analysis.stats import trend
 from cwjax.errors import ConfigError
-from cwjax.report.pages import write_cell_report, write_study_report
+from cwjax.report.pages import Figures, write_cell_report, write_study_report
 from cwjax.store.contents import CellContents, read_cell, refuse_foreign_runs
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import RunRecord, StoredJudging, StudyFile, to_json
@@ -39,7 +39,7 @@ from cwjax.study.tables import class_scores_table, history_table, scores_table, 
 from cwjax.training.runs import RunKey
 
 
-def derive(directory: StudyDirectory) -> StudyComparison:
+def derive(directory: StudyDirectory, figures: Figures = "svg") -> StudyComparison:
     """Writes every derived file of a directory; returns what the study found.
 
     The scores of all cells are compared first, then one cell after the other is read with its
@@ -47,6 +47,7 @@ def derive(directory: StudyDirectory) -> StudyComparison:
 
     Args:
         directory: held by this process; its runs are all stored or have failed.
+        figures: format of the files in `figures/`.
 
     Raises:
         ConfigError: a run is missing, or a file is missing or damaged.
@@ -60,7 +61,7 @@ def derive(directory: StudyDirectory) -> StudyComparison:
             classes.append(class_scores_table(contents.records, contents.class_names))
             if any(record.history for record in contents.records):
                 histories.append(history_table(contents.records))
-            write_cell_report(directory, contents, part)
+            write_cell_report(directory, contents, part, figures)
     comparison = _joined(study, parts)
     scores = scores_table(study, state.expected, runs)
     directory.write_bytes("scores.parquet", to_parquet(scores))
@@ -70,7 +71,7 @@ def derive(directory: StudyDirectory) -> StudyComparison:
             directory.write_bytes(f"{name}.parquet", to_parquet(table))
     directory.write_bytes("comparison.json", to_json(comparison))
     if len(study.cells) > 1:
-        write_study_report(directory, study, comparison)
+        write_study_report(directory, study, comparison, figures)
     return comparison
 
 
