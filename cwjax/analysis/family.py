@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from numpy.typing import ArrayLike
-
 from cwjax.analysis import rule_power
 from cwjax.analysis.decision import Verdict, decide
-from cwjax.analysis.intervals import Interval, error_rate, finite_array
+from cwjax.analysis.intervals import Interval, error_rate
 from cwjax.analysis.looks import LooksState, Plan, Stop, judge_looks
-from cwjax.analysis.metrics import Metric, find_metric
 from cwjax.analysis.paired import Differences, Judged, judge_family
 from cwjax.analysis.pairing import ArmScores, Matched, Pairing, SeedFacts, family_size, match
 from cwjax.analysis.resampled import Resampled, judge_resampled
@@ -48,6 +45,10 @@ class Comparison:
     """None where estimates is, and for a secondary metric."""
     verdict: Verdict | None
     """None for a secondary metric."""
+    smallest_effect: float | None = None
+    """The smallest difference of interest, if one was given; in the unit of the scores."""
+    num_comparisons: int = 1
+    """Comparisons that share one error rate with this one; 1 outside the family."""
     power: Power | None = None
     """None where `judged` has nothing to say of size."""
     new_test_sets: Interval | None = None
@@ -94,11 +95,11 @@ class JudgedStudy:
     """Of planned looks."""
     critical_value: float | None = None
     """|t| of the simultaneous intervals."""
+    keys: tuple[tuple[str, str, str], ...] = ()
+    """`Pairing.key` of the distinct comparisons of the family, as `looks` counts them."""
 
 
-def compare_family(
-    pairs: Sequence[Pair], rules: Rules, seeds: Seeds | None = None
-) -> JudgedStudy:
+def compare_family(pairs: Sequence[Pair], rules: Rules, seeds: Seeds | None = None) -> JudgedStudy:
     """Makes comparisons that share one error rate: those of all cells of a study.
 
     A/A controls and the baseline under another name are judged outside the family; arms with equal
@@ -158,7 +159,7 @@ def _judge(
             arm = state.arms[list(family).index(pair.pairing.key)]
             comparison = replace(comparison, stopped=arm.stopped, needs_seeds=arm.needs_seeds)
         comparisons.append(comparison)
-    return JudgedStudy(tuple(comparisons), state, critical)
+    return JudgedStudy(tuple(comparisons), state, critical, tuple(family))
 
 
 def _differences(matched: Matched) -> Differences:
@@ -205,9 +206,8 @@ def _comparison(
     design: tuple[int, Seeds] | None,
 ) -> Comparison:
     """The facts of one comparison, on the seeds that were judged."""
-    kept = range(len(matched.seeds))
-    if judged is not None:
-        kept = [i for i, seed in enumerate(matched.seeds) if seed in set(judged.seeds)]  # type: ignore[assignment]
+    seeds = set(matched.seeds if judged is None else judged.seeds)
+    kept = [i for i, seed in enumerate(matched.seeds) if seed in seeds]
     baseline = [matched.baseline_scores[i] for i in kept]
     treatment = [matched.treatment_scores[i] for i in kept]
     estimates = None
@@ -227,6 +227,8 @@ def _comparison(
         estimates=estimates,
         judged=judged,
         verdict=None,
+        smallest_effect=rules.smallest_effect,
+        num_comparisons=1 if design is None else design[0],
         power=None if judged is None or design is None else _power(judged, rules, *design),
     )
     return conclude(comparison, rules) if rules.primary else comparison
@@ -279,67 +281,3 @@ def conclude(
     return replace(
         comparison, verdict=verdict, new_test_sets=new_test_sets, deterministic=deterministic
     )
-
-
-def paired_comparison(
-    baseline_scores: ArrayLike,
-    treatment_scores: ArrayLike,
-    *,
-    metric: str | Metric = "balanced_accuracy",
-    smallest_effect: float | None = None,
-    confidence: float = 0.95,
-    num_comparisons: int = 1,
-    baseline: str = "baseline",
-    treatment: str = "treatment",
-) -> Comparison:
-    """Compares two arms by their scores on the same seeds, wherever those come from.
-
-    >>> uniform = [0.912, 0.905, 0.921, 0.899, 0.915, 0.908, 0.917, 0.903]
-    >>> balanced = [0.931, 0.926, 0.935, 0.921, 0.930, 0.929, 0.934, 0.918]
-    >>> result = paired_comparison(uniform, balanced, baseline="uniform", treatment="balanced")
-    >>> result.verdict.key
-    'better'
-    >>> round(result.estimates.difference, 4)
-    0.018
-
-    Args:
-        baseline_scores: `[num_seeds]`, fractions if the metric is one.
-        treatment_scores: `[num_seeds]`, in the same order of seeds.
-        metric: a name in `METRICS`, or a `Metric` of your own.
-        smallest_effect: the smallest difference that would matter, in the unit of the scores;
-            without it nothing is said about equivalence or size.
-        confidence: 1 - α, with α the error rate of the whole family.
-        num_comparisons: size of the family that this comparison belongs to; without the scores of
-            the others p and interval are adjusted by Bonferroni's method.
-        baseline: the arm's name in the words.
-        treatment: the arm's name in the words.
-
-    Raises:
-        ConfigError: an unknown metric, an impossible effect, confidence or number of comparisons,
-            or scores in percent where fractions are asked for.
-        ValueError: no scores, unequal lengths, NaN or infinity.
-    """
-    scores = [
-        finite_array(baseline_scores, "baseline_scores"),
-        finite_array(treatment_scores, "treatment_scores"),
-    ]
-    if scores[0].size != scores[1].size:
-        raise ValueError(f"{scores[0].size} baseline scores, {scores[1].size} treatment scores")
-    rules = Rules(
-        metric=find_metric(metric) if isinstance(metric, str) else metric,
-        smallest_effect=smallest_effect,
-        confidence=confidence,
-        num_comparisons=num_comparisons,
-    )
-    for name, values in zip(("baseline_scores", "treatment_scores"), scores, strict=True):
-        outside = values[(values < 0) | (values > 1)]
-        if rules.metric.is_fraction and outside.size:
-            raise ConfigError(
-                f"{name} has {outside[0]:g}: {rules.metric.title} is a fraction from 0 to 1, not "
-                "percent"
-            )
-    arms = [
-        ArmScores(name, dict(enumerate(values.tolist())))
-        for name, values in zip((baseline, treatment), scores, strict=True)
-    ]
-    return compare_family([Pair(Pairing("", baseline, treatment), *arms)], rules).comparisons[0]

@@ -27,8 +27,6 @@ from cwjax.analysis.intervals import FloatArray, Interval, error_rate, finite_ar
 from cwjax.analysis.metrics import METRICS, score_of
 from cwjax.analysis.paired import t_quantile
 
-NewTestSetInterval = Interval
-
 
 @dataclass(frozen=True, eq=False)
 class Contributions:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.intervals import Interval
-from cwjax.analysis.looks import Look
 from cwjax.analysis.metrics import METRICS, Metric
 
 
@@ -45,6 +44,9 @@ class CellFacts:
     """1 without an imbalance."""
     failures: tuple[str, ...] = ()
     """Each as `arm seed 3: reason`."""
+    never_predicted: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Arm -> classes that none of its runs ever predicts; arms without any are left out."""
+    num_classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,25 @@ class TrendFact:
 
 
 @dataclass(frozen=True)
+class LookFacts:
+    """What was read at one planned look."""
+
+    num_seeds: int
+    boundary: float | None
+    """|t| that decided; None where none could."""
+    decided: tuple[tuple[str, str], ...]
+    """(cell, arm) of the comparisons that were decided here."""
+    t: tuple[tuple[str, str, float | None], ...]
+    """(cell, arm, |t|) of every distinct comparison that still trained."""
+
+
+@dataclass(frozen=True)
 class DesignFacts:
     """When results were read, and how strictly they were judged for it."""
 
     planned_looks: tuple[int, ...] = ()
     """Numbers of seeds at which results are read, if that was planned."""
-    looks: tuple[Look, ...] = ()
+    looks: tuple[LookFacts, ...] = ()
     """What was read at those that were taken."""
     times_judged: int = 0
     """How often a study without planned looks was judged with new seeds."""

@@ -59,7 +59,7 @@ def probability_better(improvements: ArrayLike, confidence: float) -> tuple[floa
     d = finite_array(improvements, "improvements")
     wins, ties, n = int(np.sum(d > 0)), int(np.sum(d == 0)), d.size
     tail, upper = (1 - confidence) / 2, wins + ties
-    # Quantiles of Beta (Clopper & Pearson 1934); scipy's binomtest solves for them, 50 times slower.
+    # Quantiles of Beta (Clopper & Pearson 1934): scipy's binomtest, which solves for them, is slow.
     low = scipy.stats.beta.ppf(tail, wins, n - wins + 1) if wins else 0.0
     high = scipy.stats.beta.ppf(1 - tail, upper + 1, n - upper) if upper < n else 1.0
     return (wins + ties / 2) / n, Interval(float(low), float(high), confidence)

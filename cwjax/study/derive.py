@@ -22,6 +22,7 @@ from cwjax.analysis.results import (
     BadRunFact,
     CellFacts,
     DesignFacts,
+    LookFacts,
     ScoreSummary,
     StudyComparison,
     TrendFact,
@@ -184,12 +185,27 @@ def _design_facts(study: StudyFile, state: Progress, primary: JudgedStudy) -> De
     last = study.judgings[-1] if study.judgings else None
     return DesignFacts(
         planned_looks=study.looks,
-        looks=() if primary.looks is None else primary.looks.looks,
+        looks=_look_facts(primary),
         times_judged=0 if last is None else last.look,
         alpha=error_rate(study.analysis.confidence) if last is None else last.alpha,
         critical_value=primary.critical_value,
         num_runs=len(state.expected),
         num_runs_without_looks=len(study.run_keys),
+    )
+
+
+def _look_facts(primary: JudgedStudy) -> tuple[LookFacts, ...]:
+    if primary.looks is None:
+        return ()
+    names = [(cell, arm) for cell, _, arm in primary.keys]
+    return tuple(
+        LookFacts(
+            num_seeds=look.num_seeds,
+            boundary=look.boundary,
+            decided=tuple(names[place] for place in look.decided),
+            t=tuple((*name, t) for name, t in zip(names, look.t, strict=True)),
+        )
+        for look in primary.looks.looks
     )
 
 
@@ -211,9 +227,7 @@ class _Contributions:
             return None
         if any(run is None or run.status != "ok" for arm in runs for run in arm):
             return None
-        baseline, treatment = (
-            [self._of(run) for run in arm if run is not None] for arm in runs
-        )
+        baseline, treatment = ([self._of(run) for run in arm if run is not None] for arm in runs)
         return interval_from(baseline, treatment, analysis.confidence, judged.critical_value)
 
     def _of(self, run: RunRecord) -> Contributions:
@@ -266,7 +280,22 @@ def _cell_facts(contents: CellContents) -> CellFacts:
             for failure in study.failures
             if failure.run.cell == contents.name
         ),
+        never_predicted=_never_predicted(contents),
+        num_classes=len(contents.class_names),
     )
+
+
+def _never_predicted(contents: CellContents) -> dict[str, tuple[str, ...]]:
+    """Arm -> classes that none of its good runs ever predicts on the test split."""
+    found = {}
+    for arm in contents.arms:
+        runs = contents.ok_runs(arm)
+        if runs:
+            predicted = sum(record.confusion_matrix.sum(axis=0) for record in runs)
+            missing = np.flatnonzero(predicted == 0)
+            if len(missing):
+                found[arm] = tuple(contents.class_names[c] for c in missing)
+    return found
 
 
 def _summary(contents: CellContents, arm: str) -> ArmSummary:

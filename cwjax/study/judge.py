@@ -129,9 +129,7 @@ def _pair(study: StudyFile, runs: Runs, pairing: Pairing, metric: str) -> Pair:
     return Pair(pairing, baseline, treatment)
 
 
-def _arm_scores(
-    runs: Runs, cell: str, arm: str, seeds: tuple[int, ...], metric: str
-) -> ArmScores:
+def _arm_scores(runs: Runs, cell: str, arm: str, seeds: tuple[int, ...], metric: str) -> ArmScores:
     good, bad = {}, {}
     for seed in seeds:
         run = runs.get(RunKey(cell, arm, seed))
