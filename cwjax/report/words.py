@@ -515,16 +515,20 @@ def look_sentence(look: LookFacts, going_on: int) -> str:
 
 
 def training_notes(study: StudyComparison) -> list[str]:
-    """What looks like training that has not come to anything, a sentence each."""
+    """What looks like training that has come to nothing, a sentence per cell and baseline or arm."""
     sentences = []
     for cell in study.cells:
-        where = (
-            f" on {data_title(dataset_name(cell.dataset), cell.imbalance, cell.imbalance_factor)}"
-        )
+        title = data_title(dataset_name(cell.dataset), cell.imbalance, cell.imbalance_factor)
+        where = "" if len(study.cells) == 1 else f" on {title}"
+        by_number: dict[int, list[str]] = {}
         for arm, classes in cell.never_predicted.items():
+            by_number.setdefault(len(classes), []).append(arm)
+        for number, arms in sorted(by_number.items(), reverse=True):
+            never, they_are = ("never predict", "they are") if len(arms) > 1 else (
+                "never predicts", "it is")  # fmt: skip
             sentences.append(
-                f"{arm} never predicts {len(classes)} of {cell.num_classes} classes"
-                f"{where * (len(study.cells) > 1)}: it is not trained; consider more epochs."
+                f"{listed(arms)} {never} {number} of {cell.num_classes} classes{where}: "
+                f"{they_are} not trained to the end; consider more epochs."
             )
     return sentences
 

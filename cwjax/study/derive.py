@@ -22,7 +22,6 @@ from cwjax.analysis.results import (
     BadRunFact,
     CellFacts,
     DesignFacts,
-    LookFacts,
     ScoreSummary,
     StudyComparison,
     TrendFact,
@@ -35,7 +34,15 @@ from cwjax.report.pages import Figures, write_cell_report, write_study_report
 from cwjax.store.contents import CellContents, read_cell, refuse_foreign_runs
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import RunRecord, StoredJudging, StudyFile, to_json
-from cwjax.study.judge import Progress, Runs, has_failed, judge, progress, study_pairings
+from cwjax.study.judge import (
+    Progress,
+    Runs,
+    has_failed,
+    judge,
+    look_facts,
+    progress,
+    study_pairings,
+)
 from cwjax.study.tables import class_scores_table, history_table, scores_table, to_parquet
 from cwjax.training.runs import RunKey
 
@@ -185,27 +192,12 @@ def _design_facts(study: StudyFile, state: Progress, primary: JudgedStudy) -> De
     last = study.judgings[-1] if study.judgings else None
     return DesignFacts(
         planned_looks=study.looks,
-        looks=_look_facts(primary),
+        looks=look_facts(primary),
         times_judged=0 if last is None else last.look,
         alpha=error_rate(study.analysis.confidence) if last is None else last.alpha,
         critical_value=primary.critical_value,
         num_runs=len(state.expected),
         num_runs_without_looks=len(study.run_keys),
-    )
-
-
-def _look_facts(primary: JudgedStudy) -> tuple[LookFacts, ...]:
-    if primary.looks is None:
-        return ()
-    names = [(cell, arm) for cell, _, arm in primary.keys]
-    return tuple(
-        LookFacts(
-            num_seeds=look.num_seeds,
-            boundary=look.boundary,
-            decided=tuple(names[place] for place in look.decided),
-            t=tuple((*name, t) for name, t in zip(names, look.t, strict=True)),
-        )
-        for look in primary.looks.looks
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from cwjax.analysis.family import JudgedStudy, Pair, Seeds, compare_family
 from cwjax.analysis.looks import Plan
 from cwjax.analysis.pairing import ArmScores, Pairing, pairings
+from cwjax.analysis.results import LookFacts
 from cwjax.analysis.rules import rules_for
 from cwjax.store.schema import RunHeader, StudyFile
 from cwjax.training.runs import RunKey
@@ -108,6 +109,22 @@ def judge(study: StudyFile, runs: Runs, metric: str, *, num_looks: int = 0) -> J
         seeds = Seeds(plan, study.seeds, num_looks)
     pairs = [_pair(study, runs, pairing, metric) for pairing in study_pairings(study)]
     return compare_family(pairs, rules_for(study.analysis, metric), seeds)
+
+
+def look_facts(primary: JudgedStudy) -> tuple[LookFacts, ...]:
+    """What was read at each planned look, by the names of the arms."""
+    if primary.looks is None:
+        return ()
+    names = [(cell, arm) for cell, _, arm in primary.keys]
+    return tuple(
+        LookFacts(
+            num_seeds=look.num_seeds,
+            boundary=look.boundary,
+            decided=tuple(names[place] for place in look.decided),
+            t=tuple((*name, t) for name, t in zip(names, look.t, strict=True)),
+        )
+        for look in primary.looks.looks
+    )
 
 
 def _pair(study: StudyFile, runs: Runs, pairing: Pairing, metric: str) -> Pair:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cwjax.analysis.family import JudgedStudy
-from cwjax.analysis.results import StudyComparison
+from cwjax.analysis.results import LookFacts, StudyComparison
 from cwjax.arms.posthoc import RunOutputs, apply_post_hoc
 from cwjax.config import RuntimeConfig, StudyConfig
 from cwjax.data.sources import ReadOptions
@@ -26,7 +26,7 @@ from cwjax.store.examples import keep_examples
 from cwjax.store.record import History, epoch_scores, trained_record, with_test_logits
 from cwjax.store.schema import Failure, RunRecord, Status, StudyFile
 from cwjax.study.derive import derive, read_headers
-from cwjax.study.judge import Progress, progress
+from cwjax.study.judge import Progress, look_facts, progress
 from cwjax.study.manifest import continued, describe, grown, recorded_threads, with_cells_of
 from cwjax.study.plan import Plan, make_plan
 from cwjax.training.runs import (
@@ -47,6 +47,7 @@ class Planned:
     """The work of this call, or up to the next look, is known; always the first event."""
 
     plan: Plan  # what the directory holds already included
+    num_expected: int  # runs, finished ones included, at the end or at the next look
     num_runs: int  # to be trained now
     num_finished: int  # found in the directory, arms equal to others and post-hoc arms included
     num_epochs: int  # over the runs to be trained
@@ -66,8 +67,8 @@ class RunStored:
 class LookTaken:
     """Results were read at a planned look; decided arms train no further."""
 
-    num_looks: int  # taken so far
-    judged: JudgedStudy
+    look: LookFacts
+    going_on: int  # comparisons that are trained on
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,12 +185,12 @@ class _Driver:
         for saved in begun:
             self._histories |= saved.histories
         stored = [key for key in self._plan.keys if self._directory.has_run(key)]
-        yield self._planned(missing, begun, len(stored))
+        yield self._planned(state, missing, begun)
         for key in stored:
             header = self._directory.read_run_header(key)
             yield RunStored(key, header.status, header.scores)
         if state.judged is not None:
-            yield LookTaken(state.num_looks, state.judged)
+            yield _look_taken(state.judged)
         while missing:
             continued_runs = sum(len(saved.state.runs) for saved in begun)
             self._directory.log("training", runs=len(missing), continued=continued_runs)
@@ -199,9 +200,9 @@ class _Driver:
             begun = []
             if state.judged is not None and state.num_looks > looks_before:
                 self._directory.log("look", look=state.num_looks)
-                yield LookTaken(state.num_looks, state.judged)
+                yield _look_taken(state.judged)
                 if missing:
-                    yield self._planned(missing, begun, len(stored))
+                    yield self._planned(state, missing, begun)
 
     def _next(self) -> tuple[Progress, list[Run]]:
         """How far the study is, and the runs to be trained next."""
@@ -235,9 +236,7 @@ class _Driver:
                     self._keep(event)
                 raise
 
-    def _planned(
-        self, missing: Sequence[Run], begun: Sequence[Saved], num_finished: int
-    ) -> Planned:
+    def _planned(self, state: Progress, missing: Sequence[Run], begun: Sequence[Saved]) -> Planned:
         batch_size = self._plan.design.train.batch_size
         states = [saved.state for saved in begun]
         epochs_done = sum(state.epoch * len(state.runs) for state in states)
@@ -245,8 +244,9 @@ class _Driver:
         num_examples = sum(run.num_epochs * len(run.train_indices) for run in missing)
         return Planned(
             plan=self._plan,
+            num_expected=len(state.expected),
             num_runs=len(missing),
-            num_finished=num_finished,
+            num_finished=sum(map(self._directory.has_run, state.expected)),
             num_epochs=sum(run.num_epochs for run in missing) - epochs_done,
             num_examples=num_examples - examples_done,
         )
@@ -356,6 +356,11 @@ class _Driver:
             adjusted.validation_logits,
             cell.dataset.labels[split.test_indices],
         )
+
+
+def _look_taken(judged: JudgedStudy) -> LookTaken:
+    going_on = {entry.pairing.key for entry in judged.comparisons if entry.needs_seeds}
+    return LookTaken(look_facts(judged)[-1], len(going_on))
 
 
 def _defined(record: RunRecord) -> dict[str, float | None]:
