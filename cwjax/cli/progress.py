@@ -44,6 +44,8 @@ def print_plan(plan: Plan, directory: Path) -> None:
     else:
         terminal.say(f"{len(cells)} cells: {', '.join(plan.cells)}")
     seeds = words.count(len(design.seeds), "seed")
+    if design.looks:
+        seeds = f"up to {seeds}, results read at {words.listed_numbers(design.looks)}"
     terminal.say(f"arms: {', '.join(design.arm_names)}; {seeds}; results: {directory}")
     sys.stdout.flush()
 

@@ -515,7 +515,7 @@ def look_sentence(look: LookFacts, going_on: int) -> str:
 
 
 def training_notes(study: StudyComparison) -> list[str]:
-    """What looks like training that has come to nothing, a sentence per cell and baseline or arm."""
+    """What looks like training that has come to nothing, in sentences."""
     sentences = []
     for cell in study.cells:
         title = data_title(dataset_name(cell.dataset), cell.imbalance, cell.imbalance_factor)
