@@ -172,7 +172,7 @@ def _cells(
                 num_ok_runs=sum(record.status == "ok" for record in contents.records),
                 bad_runs=_bad_runs(state, runs, name),
                 cells=(_cell_facts(contents),),
-                summaries=tuple(_summary(contents, arm) for arm in contents.arms),
+                summaries=tuple(_summary(contents, arm, state) for arm in contents.arms),
                 comparisons=tuple(
                     conclude(
                         entry,
@@ -290,7 +290,7 @@ def _never_predicted(contents: CellContents) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _summary(contents: CellContents, arm: str) -> ArmSummary:
+def _summary(contents: CellContents, arm: str, state: Progress) -> ArmSummary:
     """Mean and standard deviation over the runs that ended well; None where one is undefined."""
     ok = contents.ok_runs(arm)
     scores = {}
@@ -305,7 +305,7 @@ def _summary(contents: CellContents, arm: str) -> ArmSummary:
     return ArmSummary(
         cell=contents.name,
         arm=arm,
-        num_runs=len(contents.seeds),
+        num_runs=sum((key.cell, key.arm) == (contents.name, arm) for key in state.expected),
         num_ok=len(ok),
         scores=scores,
         chosen={name: tuple(record.chosen[name] for record in ok) for name in settings},
