@@ -230,6 +230,7 @@ class _Replay:
         self.stopped: list[Stop | None] = [None] * m
 
     def take_look(self) -> Look:
+        """Add the seeds of the next look to the arms that go on, decide, and see who stops."""
         k, plan = len(self.statistics), self.plan
         num_seeds, nominal = plan.looks[k], self.levels.nominal
         active = [i for i, stopped in enumerate(self.stopped) if stopped is None]
@@ -303,6 +304,7 @@ class _Replay:
         )
 
     def _stop(self, arm: int) -> Stop | None:
+        """Why the arm needs no seeds after this look, if it does not."""
         facts, effect = self.facts[arm], self.plan.smallest_effect
         if effect is None:
             return "decided" if facts.decided else None

@@ -188,7 +188,9 @@ class JudgedFamily:
     """c: the 1 - α quantile of the largest |t|; None if infinite or no comparison is in the
     family."""
     alpha: float
+    """What p is held against."""
     num_flips: int
+    """Flips looked at: up to 16 seeds half of all 2^n, since the others mirror them; 0 for none."""
 
 
 def judge_family(
@@ -225,7 +227,7 @@ def judge_family(
     levels = Levels(nominal, alpha, alpha, log2_flips)
     if not in_family:
         judged = tuple(left_out(sample, 0.0, levels) for sample in samples)
-        return JudgedFamily(judged, 0, None, alpha, 1)
+        return JudgedFamily(judged, 0, None, alpha, 0)
 
     family = [samples[i] for i in in_family]
     reference = max(sample.size for sample in family)

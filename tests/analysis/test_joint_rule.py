@@ -23,7 +23,7 @@ def cases(quick, thorough):
     return [*quick, *(pytest.param(*case, marks=pytest.mark.slow) for case in thorough)]
 
 
-ARMS = cases([(1, 400), (5, 400)], [(1, 2_000), (5, 2_000), (18, 1_000)])
+ARMS = cases([(1, 400), (5, 300)], [(1, 1_000), (5, 1_000), (18, 600)])
 
 
 def standard_error(rate, draws):
@@ -66,7 +66,7 @@ def judged(rows, **settings):
     ("m", "n", "kind", "draws"),
     cases(
         [(1, 10, "normal", 1_000), (5, 10, "t3", 1_000), (18, 10, "normal", 1_000)],
-        [(m, n, kind, 4_000) for m in (1, 5, 18) for n in (8, 10, 20) for kind in ("normal", "t3")],
+        [(m, n, kind, 2_000) for m in (1, 5, 18) for n in (8, 10, 20) for kind in ("normal", "t3")],
     ),
 )
 def test_family_wise_error(m, n, kind, draws, record_property):
@@ -76,7 +76,7 @@ def test_family_wise_error(m, n, kind, draws, record_property):
     assert 0.02 < error <= 0.05 + 3 * standard_error(0.05, draws)
 
 
-@pytest.mark.parametrize(("m", "draws"), cases([(5, 1_000)], [(5, 4_000), (18, 4_000)]))
+@pytest.mark.parametrize(("m", "draws"), cases([(5, 1_000)], [(5, 2_000), (18, 2_000)]))
 def test_family_wise_error_beside_real_differences(m, draws, record_property):
     real = m // 2
     effects = np.repeat([2.0, 0.0], [real, m - real])
@@ -94,7 +94,7 @@ def test_family_wise_error_beside_real_differences(m, draws, record_property):
     ("m", "n", "kind", "draws"),
     cases(
         [(1, 10, "normal", 1_000), (5, 8, "normal", 1_000), (18, 8, "normal", 600)],
-        [(m, n, kind, 2_000) for m in (1, 5, 18) for n in (8, 10, 20) for kind in ("normal", "t3")],
+        [(m, n, kind, 1_000) for m in (1, 5, 18) for n in (8, 10, 20) for kind in ("normal", "t3")],
     ),
 )
 def test_simultaneous_coverage(m, n, kind, draws, record_property):
@@ -167,7 +167,7 @@ def test_coverage_of_planned_looks(m, draws, record_property):
 
 @pytest.mark.parametrize(
     ("m", "power", "median", "draws"),
-    cases([(1, 0.99, 15, 400), (5, 0.97, 15, 100)], [(5, 0.97, 15, 1_000), (18, 0.96, 20, 400)]),
+    cases([(1, 0.99, 15, 400), (5, 0.97, 15, 100)], [(5, 0.97, 15, 300), (18, 0.96, 20, 100)]),
 )
 def test_power_and_stopping_times(m, power, median, draws, record_property):
     real = max(1, m // 2)
@@ -203,7 +203,7 @@ OFTEN = tuple(range(6, 31, 2))
     ("sizes", "m", "draws"),
     cases(
         [((10, 20, 30), 5, 600), (OFTEN, 1, 600)],
-        [(sizes, m, 2_000) for sizes in ((10, 20, 30), OFTEN) for m in (1, 5, 18)],
+        [(sizes, m, 1_000) for sizes in ((10, 20, 30), OFTEN) for m in (1, 5, 18)],
     ),
 )
 def test_family_wise_error_of_unplanned_looks(sizes, m, draws, record_property):
@@ -282,10 +282,10 @@ SMOOTH = sorted(name for name, metric in METRICS.items() if metric.new_test_sets
             ("average_precision", 10, 10, 300),
         ],
         [
-            (metric, num_seeds, per_class, 1_000)
+            (metric, num_seeds, per_class, 400)
             for metric in SMOOTH
             if not metric.startswith("recall_") or metric == "recall_tail"
-            for num_seeds, per_class in ((30, 10), (30, 100), (10, 10))
+            for num_seeds, per_class in ((30, 10), (30, 100))
         ],
     ),
 )

@@ -36,13 +36,14 @@ def replay(rows, plan, num_looks=None, **settings):
 def enumerated_boundaries(rows, sizes, alphas):
     """The definition, over every flip: the smallest b with at most α_k crossed at looks ≤ k."""
     flips = np.array(list(itertools.product((1, -1), repeat=rows.shape[1])))
-    t = np.array(
+    flipped = flips[:, None] * rows
+    t = np.stack(
         [
-            [np.abs(scipy.stats.ttest_1samp(flip[:n] * rows[:, :n], 0, axis=1).statistic).max()
-             for n in sizes]
-            for flip in flips
-        ]
-    )  # fmt: skip
+            np.abs(scipy.stats.ttest_1samp(flipped[:, :, :n], 0, axis=2).statistic).max(axis=1)
+            for n in sizes
+        ],
+        axis=1,
+    )
     result, crossed = [], np.zeros(len(flips), bool)
     for k, alpha in enumerate(alphas):
         # The observed flip and its mirror image are among them; "at most" never holds with equality
@@ -84,6 +85,26 @@ def test_decided_arms_leave_and_all_boundaries_are_made_anew():
     half = max(state.looks[0].boundary_of_all, scipy.stats.t.ppf(0.975, 6)) * scipy.stats.sem(d)
     assert first.interval.ci_low == pytest.approx(d.mean() - half)
     assert first.interval.ci_high == pytest.approx(d.mean() + half)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_order_and_scale_of_arms_do_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(4, 30)) + np.array([[1.5], [0.7], [0.4], [0]])
+    order, plan = rng.permutation(4), Plan(default_looks(30))
+    before = replay(rows, plan)
+    after = replay(rows[order] * np.array([[1.0], [1e3], [1e-3], [7.0]]), plan)
+    for place, i in enumerate(order):
+        a, b = after.arms[place], before.arms[i]
+        assert (a.decided_at, a.stopped, a.judged.seeds) == (
+            b.decided_at,
+            b.stopped,
+            b.judged.seeds,
+        )
+        assert a.judged.t == pytest.approx(b.judged.t)
+        assert a.judged.critical_value == pytest.approx(b.judged.critical_value)
+    boundaries = [look.boundary for look in before.looks]
+    assert [look.boundary for look in after.looks] == pytest.approx(boundaries)
 
 
 def test_one_look_is_the_fixed_design():
