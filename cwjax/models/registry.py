@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from cwjax.errors import ConfigError
+from cwjax.errors import ConfigError, suggestion
 
 if TYPE_CHECKING:  # JAX takes seconds to import, and settings are checked without it
     import jax
@@ -56,6 +56,19 @@ MODELS: dict[str, ModelEntry] = {
 }
 
 
+def find_model(name: str) -> ModelEntry:
+    """The network of that name.
+
+    Raises:
+        ConfigError: there is none; the message lists them.
+    """
+    if name not in MODELS:
+        raise ConfigError(
+            f"--model is {name!r}{suggestion(name, MODELS)}: choose one of {', '.join(MODELS)}"
+        )
+    return MODELS[name]
+
+
 def check_input(name: str, input_shape: tuple[int, ...], dataset: str) -> None:
     """Checks that a network takes a data set's inputs.
 
@@ -67,9 +80,7 @@ def check_input(name: str, input_shape: tuple[int, ...], dataset: str) -> None:
     Raises:
         ConfigError: no such network, or images that are too small for it.
     """
-    if name not in MODELS:
-        raise ConfigError(f"--model is {name!r}: choose one of {', '.join(MODELS)}")
-    smallest, (height, width, channels) = MODELS[name].smallest_input, input_shape
+    smallest, (height, width, channels) = find_model(name).smallest_input, input_shape
     if height < smallest[0] or width < smallest[1]:
         mend = (
             f"channels first? give images as [n, {width}, {channels}, {height}]"

@@ -80,6 +80,13 @@ def _tables(study: StudyComparison) -> Iterator[Table]:
     yield from (table for table in others if table is not None)
 
 
+class _Console(Console):
+    """rich ends the program where nobody reads its output any more; here the caller decides."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # the BrokenPipeError that is being handled
+
+
 def say(text: str, file: TextIO | None = None, style: str = "") -> None:
     """Prints one line, however long: nothing in it is hidden or cut.
 
@@ -90,7 +97,7 @@ def say(text: str, file: TextIO | None = None, style: str = "") -> None:
     """
     file = file or sys.stdout
     line = printable(text, file.encoding)
-    Console(file=file).print(Text(line, style=style), soft_wrap=True)
+    _Console(file=file).print(Text(line, style=style), soft_wrap=True)
 
 
 def printable(text: str, encoding: str | None) -> str:

@@ -21,7 +21,7 @@ from cwjax.data.dataset import Dataset
 from cwjax.data.sources import ReadOptions, load_dataset
 from cwjax.data.split import Split, split_dataset
 from cwjax.errors import ConfigError, suggestion
-from cwjax.models.registry import check_input
+from cwjax.models.registry import check_input, find_model
 from cwjax.training.optim import OPTIMIZERS
 from cwjax.training.runs import Run, RunKey
 
@@ -192,6 +192,7 @@ def parse_design(config: StudyConfig) -> Design:
             f"--optimizer is {train.optimizer!r}{suggestion(train.optimizer, OPTIMIZERS)}: "
             f"choose one of {', '.join(OPTIMIZERS)}"
         )
+    find_model(train.model)
     find_metric(analysis.metric)
     rules_for(analysis, analysis.metric)
     looks: tuple[int, ...] = ()
