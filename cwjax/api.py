@@ -66,7 +66,7 @@ def paired_comparison(
     >>> result.verdict.key
     'better'
     >>> print(result)  # doctest: +ELLIPSIS
-    balanced is better than uniform: +1.80 percentage points in balanced accuracy (95% interval ...
+    balanced is better than uniform on this test set: +1.80 percentage points in balanced ...
 
     Args:
         baseline_scores: `[num_seeds]`, fractions if the metric is one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -188,7 +189,7 @@ def _judge_distinct(
         facts = [arm.judged for arm in state.arms]
         return dict(zip(family, facts, strict=True)), state, state.looks[-1].boundary_of_all
     # Without the scores of the others, Bonferroni's method stands for the joint distribution.
-    others = max(1, rules.num_comparisons // len(family))
+    others = max(1, math.ceil(rules.num_comparisons / len(family)))
     alpha = (seeds.alpha or error_rate(rules.confidence)) / others
     together = judge_family(differences, rules.confidence, alpha=alpha)
     facts = [

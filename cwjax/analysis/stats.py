@@ -1,4 +1,4 @@
-"""Estimators and tests on paired scores: arrays in, numbers out, no words.
+"""Estimators on paired scores: arrays in, numbers out, no words.
 
 A difference is treatment - baseline of one seed. Scores and differences are fractions, as the
 metrics are. Every function refuses NaN and infinity with a ValueError: a mean that skips NaN hides
@@ -25,8 +25,8 @@ MIN_STD = 1e-12
 class PairedEstimates:
     """Everything that is estimated from the paired scores of two arms.
 
-    Standard deviations are None for a single pair; the interval and the p-values also when the
-    differences do not spread (`MIN_STD`); the correlation when an arm does not.
+    Standard deviations are None for a single pair; the interval also when the differences do not
+    spread (`MIN_STD`); the correlation when an arm does not.
     """
 
     num_pairs: int
