@@ -42,14 +42,6 @@ class Metric:
     """Whether it is smooth enough in the test examples for an interval over new test sets. If not,
     or without logits, "better" can only be claimed for this test set."""
 
-    def format(self, value: float) -> str:
-        """A score without its unit, e.g. 97.31 (percent)."""
-        return f"{100 * value:.2f}" if self.is_fraction else f"{value:.4f}"
-
-    def format_signed(self, difference: float) -> str:
-        """A difference without its unit, e.g. +1.20 (percentage points)."""
-        return f"{100 * difference:+.2f}" if self.is_fraction else f"{difference:+.4f}"
-
 
 Formula = Callable[[Evaluation], float | np.floating[Any]]
 

@@ -88,19 +88,22 @@ class Studio:
             judged = entry.judged
             bounds = words.interval(metric, None if judged is None else judged.interval)
             texts.append(f"{entry.pairing.treatment} {difference}, interval {bounds}")
-        baseline = entries[0].pairing.baseline
+        baseline, thin_lines = entries[0].pairing.baseline, ""
+        if any(entry.new_test_sets is not None for entry in entries):
+            thin_lines = (
+                " Thin lines are intervals on new test sets: one that leaves out 0 holds there too."
+            )
         return self.figure(
             name,
             "Difference from the baseline, seed by seed",
-            "Bars are intervals on this test set, lines on new test sets; all bars hold together. "
-            "A bar that leaves out 0 is an established difference, and one whose line does too "
-            "holds for new test examples." + _thinned(entries),
+            "Bars are intervals on this test set; all of them hold together, and one that leaves "
+            "out 0 is an established difference." + thin_lines + _thinned(entries),
             f"Differences from {baseline} in {metric.title}: {'; '.join(texts)}.",
             lambda: plots.differences(entries, metric, study.smallest_effect, self.styles),
         )
 
     def slopes(
-        self, entries: Sequence[Comparison], metric: Metric, scores: Scores
+        self, entries: Sequence[Comparison], metric: Metric, scores: Scores, paired: str
     ) -> ReportFigure | None:
         """Every pair of runs; None where there is none.
 
@@ -108,6 +111,7 @@ class Studio:
             entries: comparisons on one metric.
             metric: theirs.
             scores: on that metric.
+            paired: what the two runs of a pair share, as far as it is known.
         """
         entries = [entry for entry in entries if entry.estimates is not None]
         if not entries:
@@ -120,8 +124,7 @@ class Studio:
         return self.figure(
             "slopes",
             f"Every pair of runs: {metric.title}",
-            "A line is one seed, with the same training examples, initial parameters and order in "
-            "both arms. The bold line joins the means." + _thinned(entries),
+            f"One line per pair: {paired}. The bold line joins the means." + _thinned(entries),
             f"Lines from {entries[0].pairing.baseline} to each arm, one per seed. The score rises "
             f"for {ups} seeds.",
             lambda: plots.slopes(scores, entries, metric, self.styles),
@@ -148,7 +151,8 @@ def comparison_figures(
         arm: {seed: run.scores[part.metric.name] for seed, run in runs.items()}
         for arm, runs in contents.runs.items()
     }
-    slopes = studio.slopes(part.comparisons, part.metric, scores)
+    paired = "one seed, with the same training examples, initial parameters and order in both arms"
+    slopes = studio.slopes(part.comparisons, part.metric, scores, paired)
     return [*([slopes] if slopes else []), *_class_figures(studio, contents)]
 
 

@@ -160,7 +160,7 @@ def scores_page(comparison: StudyComparison, scores: Scores, *, with_pdf: bool) 
         with_pdf: whether figures are drawn as PDF too.
     """
     studio = Studio(comparison.arms, comparison.baseline, with_pdf=with_pdf)
-    slopes = studio.slopes(comparison.comparisons, comparison.metric, scores)
+    slopes = studio.slopes(comparison.comparisons, comparison.metric, scores, "the same seed")
     return Page(
         title=f"Scores of {comparison.cells[0].dataset}, trained elsewhere",
         headline=words.headline(comparison),
@@ -196,7 +196,11 @@ def side_by_side_page(studies: Sequence[tuple[StudyFile, StudyComparison]]) -> P
         title="cwjax",
         headline=f"{len(studies)} studies side by side",
         lead=f"Each study is judged by itself; an arm has one colour throughout. {_ARM}",
-        opening=(overview, *_settings_that_differ(labels, [study for study, _ in studies])),
+        opening=(
+            overview,
+            *_settings_that_differ(labels, [study for study, _ in studies]),
+            Remarks(tuple(words.definitions(studies[0][1]))),
+        ),
         sections=tuple(
             part
             for label, (study, comparison) in zip(labels, studies, strict=True)
@@ -204,7 +208,7 @@ def side_by_side_page(studies: Sequence[tuple[StudyFile, StudyComparison]]) -> P
                 f"study-{label}",
                 f"{label}: {measured.title(study)}",
                 Paragraph(words.headline(comparison)),
-                _differences(comparison),
+                tables.differences(comparison) if comparison.comparisons else None,
                 studio.differences(comparison, f"differences-{label}")
                 if len(study.cells) == 1
                 else None,

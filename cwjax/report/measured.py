@@ -154,9 +154,7 @@ def command(study: StudyFile) -> Command:
     parts += ["--out", "results/again"]
     note = ""
     if places:
-        note = (
-            f"Put in first, for {PLACEHOLDER}: where {words.listed(places)} lies on your machine."
-        )
+        note = f"Put in first, for {PLACEHOLDER}: the directory of {words.listed(places)}."
     return Command(shlex.join(parts), note)
 
 

@@ -40,14 +40,14 @@ def in_print(metric: Metric, values: Any) -> Any:
 
 def score_label(metric: Metric) -> str:
     """The label of an axis of scores."""
-    return f"{metric.title}, %" if metric.is_fraction else metric.title
+    return f"{metric.title}, %" if metric.is_fraction else shorten(metric.title)
 
 
 def difference_label(metric: Metric, baseline: str) -> str:
     """The label of an axis of differences."""
     unit = ", percentage points" if metric.is_fraction else ""
     direction = "(better →)" if metric.higher_is_better else "(← better)"
-    return f"difference from {shorten(baseline)} in {metric.title}{unit}  {direction}"
+    return f"difference from {shorten(baseline)} in {shorten(metric.title)}{unit}  {direction}"
 
 
 @styled
@@ -90,7 +90,7 @@ def differences(
         "dots: seeds",
         "diamond: mean",
         "bar: this test set",
-        "line: new test sets",
+        *(["line: new test sets"] if any(entry.new_test_sets for entry in entries) else []),
         "dotted lines: detectable difference",
         *(["grey: smaller than matters"] if effect is not None else []),
     ]

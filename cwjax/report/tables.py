@@ -108,8 +108,8 @@ def scores(study: StudyComparison, metrics: Sequence[Metric] | None = None) -> T
 def differences(study: StudyComparison) -> Table:
     """A row per comparison on the primary metric; what matters most stands left."""
     metric, titles = study.metric, _titles(study)
-    confidence, looks = words.percent(study.confidence), bool(study.design.planned_looks)
-    several = study.family_size > 1
+    confidence, over_test_sets = words.percent(study.confidence), words.has_new_test_sets(study)
+    looks, several = bool(study.design.planned_looks), study.family_size > 1
     return Table(
         f"Difference from {study.baseline} in {metric.title}, {words.unit(metric)}",
         (
@@ -118,14 +118,16 @@ def differences(study: StudyComparison) -> Table:
             "verdict",
             "difference",
             f"{confidence} interval, this test set",
-            f"{confidence} interval, new test sets",
+            *([f"{confidence} interval, new test sets"] if over_test_sets else []),
             "|t|" if looks else "p, adjusted",
             "P(better)",
             *(["interval alone"] if several else []),
             "seeds",
         ),
         tuple(
-            _difference_row(entry, metric, titles, looks=looks, several=several)
+            _difference_row(
+                entry, metric, titles, over_test_sets=over_test_sets, looks=looks, several=several
+            )
             for entry in study.comparisons
         ),
         num_names=2 if titles else 1,
@@ -134,7 +136,13 @@ def differences(study: StudyComparison) -> Table:
 
 
 def _difference_row(
-    entry: Comparison, metric: Metric, titles: dict[str, str], *, looks: bool, several: bool
+    entry: Comparison,
+    metric: Metric,
+    titles: dict[str, str],
+    *,
+    over_test_sets: bool,
+    looks: bool,
+    several: bool,
 ) -> tuple[str | Badge, ...]:
     estimates, judged = entry.estimates, entry.judged
     assert entry.verdict is not None
@@ -145,7 +153,7 @@ def _difference_row(
         Badge(entry.verdict.key, words.verdict_label(entry)),
         words.UNDEFINED if estimates is None else words.signed(metric, estimates.difference),
         words.interval(metric, None if judged is None else judged.interval),
-        words.interval(metric, entry.new_test_sets),
+        *([words.interval(metric, entry.new_test_sets)] if over_test_sets else []),
         words.optional(test, "{:.1f}".format if looks else words.p_value),
         words.optional(
             None if estimates is None else estimates.probability_better, "{:.2f}".format

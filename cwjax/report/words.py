@@ -489,10 +489,12 @@ def design_sentences(study: StudyComparison) -> list[str]:
         )
     else:
         looks = f"Every arm was trained on the same {count(most, 'seed')}, and judged once."
-    claim = (
-        'A verdict of "better" or "worse" holds for new test examples too; one "on this test set" '
-        "could be the luck of these test examples. Neither covers other training data."
-    )
+    claim = ""
+    if has_new_test_sets(study):
+        claim = (
+            'A verdict of "better" or "worse" holds for new test examples too; one "on this test '
+            'set" could be the luck of these test examples. Neither covers other training data.'
+        )
     return [sentence for sentence in (looks, family_sentence(study), claim) if sentence]
 
 
@@ -562,17 +564,25 @@ def chosen_text(values: Sequence[float]) -> str:
     )
 
 
+def has_new_test_sets(study: StudyComparison) -> bool:
+    """Whether there are intervals over new test sets: they need logits."""
+    return any(entry.new_test_sets is not None for entry in study.comparisons)
+
+
 def definitions(study: StudyComparison) -> list[str]:
     """What the columns of a table of differences mean, a sentence each."""
     confidence = percent(study.confidence)
     sentences = [
         f"Which row to use? One whose verdict is better. Each compares one arm with "
         f"{study.baseline}, seed by seed; arms are not compared with one another.",
-        f"Why two {confidence} intervals? The first allows for other seeds on this test set, the "
-        "second for other test examples as well; one that leaves out 0 is an established "
-        "difference.",
-        "P(better): the share of seeds on which the arm beats the baseline; ties count half.",
     ]
+    if has_new_test_sets(study):
+        sentences.append(
+            f"Why two {confidence} intervals? The first allows for other seeds on this test set, "
+            "the second for other test examples as well; one that leaves out 0 is an established "
+            "difference."
+        )
+    sentences.append("P(better): the share of seeds on which the arm wins; ties count half.")
     if study.family_size > 1:
         sentences.append(
             "Both intervals and p are adjusted for all comparisons together; the interval alone is "

@@ -18,7 +18,7 @@ from cwjax.analysis.results import LookFacts, StudyComparison
 from cwjax.arms.posthoc import RunOutputs, apply_post_hoc
 from cwjax.config import RuntimeConfig, StudyConfig
 from cwjax.data.sources import ReadOptions
-from cwjax.errors import one_line
+from cwjax.errors import ConfigError, one_line
 from cwjax.store.checkpoints import Checkpoints, Saved
 from cwjax.store.contents import refuse_foreign_runs
 from cwjax.store.directory import StudyDirectory, open_study
@@ -131,26 +131,44 @@ def run_plan(plan: Plan, path: Path, runtime: RuntimeConfig) -> Generator[Event,
 def _enter(
     plan: Plan, directory: StudyDirectory, new: StudyFile, runtime: RuntimeConfig
 ) -> tuple[Plan, StudyFile]:
-    """Writes `study.json`, after checking it against the one that is there.
+    """As `joined`, and writes `study.json` and the examples."""
+    plan, study = joined(plan, directory, new, runtime)
+    if study != directory.read_study():
+        directory.write_study(study)
+    for cell in plan.cells.values():
+        keep_examples(directory, cell.dataset)
+    return plan, study
+
+
+def joined(
+    plan: Plan, directory: StudyDirectory, new: StudyFile, runtime: RuntimeConfig
+) -> tuple[Plan, StudyFile]:
+    """A plan and its `study.json` together with what the directory holds; writes nothing.
 
     A directory's arms and seeds only grow, and every arm gets every seed, so the plan that comes
     back may be larger than the one given.
 
+    Args:
+        plan: what is asked for.
+        directory: of the study; it may be new.
+        new: what `describe` says of the plan.
+        runtime: whether the environment may change, and failed runs are trained again.
+
     Raises:
         ConfigError: the directory holds another study.
     """
-    study, old = new, directory.read_study()
-    if old is not None:
+    old = directory.read_study()
+    if old is None:
+        return plan, new
+    try:
         study = continued(new, old, allow_environment_change=runtime.allow_environment_change)
-        refuse_foreign_runs(directory, study)
-        plan = grown(plan, study)
-        study = with_cells_of(study, plan)
-        if runtime.retry_failed:
-            study = dataclasses.replace(study, failures=())
-    if study != old:
-        directory.write_study(study)
-    for cell in plan.cells.values():
-        keep_examples(directory, cell.dataset)
+    except ConfigError as error:
+        raise ConfigError(f"{directory.path}: {error}") from error
+    refuse_foreign_runs(directory, study)
+    plan = grown(plan, study)
+    study = with_cells_of(study, plan)
+    if runtime.retry_failed:
+        study = dataclasses.replace(study, failures=())
     return plan, study
 
 
@@ -187,8 +205,8 @@ class _Driver:
         stored = [key for key in self._plan.keys if self._directory.has_run(key)]
         yield self._planned(state, missing, begun)
         for key in stored:
-            header = self._directory.read_run_header(key)
-            yield RunStored(key, header.status, header.scores)
+            record = self._directory.read_run(key)  # whole: damage is told before anything trains
+            yield RunStored(key, record.status, _defined(record))
         if state.judged is not None:
             yield _look_taken(state.judged)
         while missing:

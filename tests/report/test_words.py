@@ -10,6 +10,7 @@ import pytest
 
 from cwjax.analysis.family import Comparison, Pair, compare_family, paired_comparison
 from cwjax.analysis.metrics import METRICS, Metric
+from cwjax.analysis.new_test_sets import NewTestSetInterval
 from cwjax.analysis.pairing import ArmScores, BadRun, Pairing, SeedFacts
 from cwjax.analysis.results import ScoreSummary, StudyComparison
 from cwjax.analysis.rules import Rules
@@ -221,7 +222,12 @@ def test_seeds_that_cannot_be_enough_are_said_before_training() -> None:
 
 
 def test_columns_are_explained_where_they_stand(shifted: Shifted) -> None:
-    explained = " ".join(words.definitions(shifted({"a": 0.0, "b": 0.0, "null_control": 0.0})))
+    study = shifted({"a": 0.0, "b": 0.0, "null_control": 0.0})
+    assert "interval" not in " ".join(words.definitions(study))  # from elsewhere: one interval
+    wider = NewTestSetInterval(-0.1, 0.1, 0.95, "drawn")
+    entries = (dataclasses.replace(study.comparisons[0], new_test_sets=wider),)
+    study = dataclasses.replace(study, comparisons=(*entries, *study.comparisons[1:]))
+    explained = " ".join(words.definitions(study))
     for part in ("Which row to use?", "Why two 95% intervals?", "P(better): ", "p, adjusted: "):
         assert part in explained
     assert "A/A control" in explained

@@ -336,7 +336,7 @@ def fail_on(monkeypatch: pytest.MonkeyPatch, arm: str, seed: int) -> None:
     monkeypatch.setattr(chunk, "epoch_blocks", broken)
 
 
-@pytest.mark.fault(60, 61)
+@pytest.mark.fault(60)
 @pytest.mark.usefixtures("no_report")
 def test_a_run_that_fails_is_recorded_and_the_others_go_on(
     tiny_config: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
