@@ -45,6 +45,6 @@ def shape(seeds: Sequence[int], differences: Sequence[float]) -> Shape:
     spread = 1.4826 * float(np.median(deviations))
     if spread <= 1e-12 * float(np.abs(d).max()):
         return Shape()
-    far = tuple(seeds[i] for i in np.flatnonzero(deviations > FAR * spread))
+    far = tuple(seeds[i] for i in np.flatnonzero(deviations > FAR * spread).tolist())
     skewed = d.size >= _MIN_FOR_SKEWNESS and scipy.stats.skewtest(d).pvalue < SKEWED
     return Shape(far, float(scipy.stats.skew(d)) if skewed else None)

@@ -43,7 +43,7 @@ def test_rows_are_paired_by_seed_whatever_their_order(tmp_path: Path) -> None:
 def test_the_only_score_column_is_the_metric(tmp_path: Path) -> None:
     given = read_scores(write(tmp_path, "arm,seed,wer\na,0,3.5\n"), lower_is_better=True)
     assert (given.metric.name, given.metric.higher_is_better) == ("wer", False)
-    with pytest.raises(ConfigError, match="--metric is needed .*: it has arm, seed, accuracy and"):
+    with pytest.raises(ConfigError, match=r"--metric is needed .*: it has arm, seed, accuracy and"):
         read_scores(write(tmp_path, GOOD))
 
 

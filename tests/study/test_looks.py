@@ -70,7 +70,7 @@ def content(directory: Path) -> dict[str, bytes]:
 
 
 def test_a_decided_arm_trains_no_further(study) -> None:
-    settings, directory, events = study
+    _, directory, events = study
     looks = [event for event in events if isinstance(event, LookTaken)]
     assert [each.look.num_seeds for each in looks] == list(LOOKS)
     known = StudyDirectory(directory).known_study()
