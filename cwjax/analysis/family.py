@@ -208,11 +208,13 @@ def _comparison(
 ) -> Comparison:
     """The facts of one comparison, on the seeds that were judged."""
     seeds = set(matched.seeds if judged is None else judged.seeds)
+    if matched.facts.undefined:
+        seeds = set()  # a difference that is NaN is none
     kept = [i for i, seed in enumerate(matched.seeds) if seed in seeds]
     baseline = [matched.baseline_scores[i] for i in kept]
     treatment = [matched.treatment_scores[i] for i in kept]
     estimates = None
-    if baseline and not matched.facts.undefined:
+    if baseline:
         estimates = paired_estimates(
             baseline,
             treatment,

@@ -15,6 +15,7 @@ from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.paired import can_reject
 from cwjax.analysis.pairing import BadRun
 from cwjax.analysis.results import LookFacts, ScoreSummary, StudyComparison
+from cwjax.analysis.shape import shape
 
 UNDEFINED = "–"
 
@@ -250,7 +251,7 @@ def _difference(comparison: Comparison, metric: Metric) -> str:
 
 def _numbers(comparison: Comparison, metric: Metric) -> str:
     judged = comparison.judged
-    if judged is None or judged.interval is None:
+    if judged is None or judged.interval is None or judged.t is None:
         equal = "equal on every seed, " if judged is not None and judged.t is None else ""
         p = "" if judged is None or judged.p is None else f", p = {p_value(judged.p)}"
         return f"{_difference(comparison, metric)} ({equal}n = {len(comparison.seeds)}{p})"
@@ -348,6 +349,26 @@ def notes(comparison: Comparison, metric: Metric) -> list[str]:
     if facts.worst and metric.worst is not None:
         sentences.append(
             f"Counted with the worst score, {metric.worst:g}: {_bad_runs(facts.worst)}."
+        )
+    if comparison.judged is not None and comparison.judged.status == "judged":
+        sentences += _odd_differences(comparison)
+    return sentences
+
+
+def _odd_differences(comparison: Comparison) -> list[str]:
+    """What makes false verdicts likelier than the error rate says."""
+    found, who = shape(comparison.seeds, comparison.differences), comparison.pairing.treatment
+    sentences = []
+    if found.far_seeds:
+        several = len(found.far_seeds) > 1
+        sentences.append(
+            f"The difference of {who} on seed{'s' * several} {seeds_text(found.far_seeds)} "
+            f"{'lie' if several else 'lies'} far from all others: see whether a run collapsed."
+        )
+    if found.skewness is not None:
+        sentences.append(
+            f"The differences of {who} are skewed ({found.skewness:+.1f}): with such, a verdict is "
+            "false more often than the error rate says."
         )
     return sentences
 

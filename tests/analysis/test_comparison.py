@@ -254,6 +254,7 @@ def test_undefined_scores():
     (result,) = compare_arms(arms, "uniform", rules)
     assert result.estimates is None
     assert result.facts == SeedFacts(undefined=(BadRun("a", 4, "undefined"),))
+    assert result.seeds == result.differences == ()
 
 
 @pytest.mark.fault(53)

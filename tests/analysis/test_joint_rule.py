@@ -62,6 +62,7 @@ def judged(rows, **settings):
     return judge_family(family(rows), log2_flips=11, **settings).comparisons
 
 
+@pytest.mark.fault(55)
 @pytest.mark.parametrize(
     ("m", "n", "kind", "draws"),
     cases(

@@ -32,6 +32,7 @@ def simulated_power(effect, m, n, draws, looks=False):
     return found / draws
 
 
+@pytest.mark.fault(56)
 @pytest.mark.parametrize(
     ("m", "n", "looks", "draws"),
     [

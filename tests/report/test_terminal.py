@@ -137,7 +137,7 @@ def test_one_cell_has_a_sentence_for_each_comparison_and_many_cells_have_one(
 
 
 def _with_few_seeds(entry):
-    return dataclasses.replace(entry, evidence=dataclasses.replace(entry.evidence, seeds_floor=99))
+    return dataclasses.replace(entry, seeds=entry.seeds[:3])
 
 
 def test_lines_are_never_broken_in_a_pipe(one_cell: StudyComparison, tmp_path: Path) -> None:
