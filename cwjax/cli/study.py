@@ -144,12 +144,19 @@ def _written_for_tensorboard(events: Iterable[Event], directory: Path) -> Iterat
         yield event
 
 
+_ARMS_PREFACE = """\
+name:setting=default, then formula, source, what it does, and its settings. Several values make
+several arms, as in tau=0.5,1. Two settings are the same everywhere:
+    weights: class weights, by a scheme of their own, e.g. weights=balanced or
+        weights=effective_number(0.9999)
+    drw: share of the training before they act, at least 0 and below 1"""
+
+
 def print_arms() -> None:
     """Every scheme with its formula, what it does, its settings and source."""
     from cwjax.arms.grammar import list_arms
 
-    print("name:setting=default, then what it does; several values, as in tau=0.5,1, make")
-    print("several arms")
+    print(_ARMS_PREFACE)
     for arm in list_arms():
         print("\n" + ":".join(filter(None, (arm.name, arm.settings))))
         for line in filter(None, (arm.formula, arm.source, *arm.about.splitlines())):

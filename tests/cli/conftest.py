@@ -5,20 +5,11 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
 
 import pytest
+from calls import Call, Ended
 
 from cwjax.cli import command_line
-
-
-class Ended(NamedTuple):
-    code: int | str | None
-    out: str
-    err: str
-
-
-Call = Callable[..., Ended]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Generator
 
 import pytest
-from conftest import Call
+from calls import Call
 
 from cwjax.cli import command_line
 from cwjax.errors import ConfigError

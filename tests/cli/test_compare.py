@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from conftest import Call
+from calls import Call
 
 from cwjax.arms.arm import SCHEMES
 from cwjax.cli import compare
@@ -147,6 +147,9 @@ def test_arms_are_listed_and_explained(call: Call) -> None:
     for scheme in SCHEMES.values():
         for line in scheme.about.splitlines():
             assert line in ended.out
+        for setting in scheme.settings:
+            explained = ended.out if setting.name in ("weights", "drw") else scheme.about
+            assert f"{setting.name}: " in explained
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import Call
+from calls import Call
 
 from cwjax.cli import compare, estimate, sweep
 

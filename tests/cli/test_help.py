@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Call
+from calls import Call
 
 from cwjax.cli import compare, main, report, sweep
 from cwjax.cli.help import Flag, flags_of, help_text

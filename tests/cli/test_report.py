@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Call
+from calls import Call
 from drawn_runs import CELL, SWEEP, SWEEP_EFFECTS, write_study
 
 from cwjax.cli import report

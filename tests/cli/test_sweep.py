@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Call
+from calls import Call
 
 from cwjax.cli import command_line, compare, sweep
 from cwjax.cli.sweep import Axes

@@ -350,7 +350,7 @@ def test_the_users_matplotlibrc_and_backend_change_nothing(
         path.unlink()
     settings = "text.usetex: True\nlines.linewidth: 30\nfont.size: 40\nsavefig.bbox: tight\n"
     (tmp_path / "matplotlibrc").write_text(settings)
-    own = {"MPLBACKEND": "module://no_such_module", "MATPLOTLIBRC": str(tmp_path)}
+    own = {"MPLBACKEND": "nonsense", "MATPLOTLIBRC": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", USERS_OWN, str(directory)],
         env=os.environ | own | {"PYTHONPATH": str(Path(__file__).parents[2])},
