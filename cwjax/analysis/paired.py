@@ -100,8 +100,11 @@ class Sample:
 
     @cached_property
     def mean(self) -> float | None:
-        """Mean difference; None without seeds."""
-        return float(self.values.mean()) if self.size else None
+        """Mean difference, 0 if it is a rounding error; None without seeds."""
+        if not self.size:
+            return None
+        mean = float(self.values.mean())
+        return mean if abs(mean) > TIE_TOLERANCE * self.scale else 0.0
 
     @cached_property
     def std(self) -> float | None:

@@ -347,6 +347,11 @@ def test_differences_between_scores_know_their_scale():
         Differences.between([0, 0], [1, 2], [3, 4])
 
 
+def test_differences_that_cancel_have_no_sign():
+    [cancelling] = judged([[0.0, 0.0, 0.0, 0.003, 0.008, -0.011, 0.1 + 0.2, -0.3]])
+    assert cancelling.difference == cancelling.sign == cancelling.t == 0
+
+
 def test_bad_differences_raise():
     with pytest.raises(ValueError, match="not finite"):
         Differences({0: float("nan")})
