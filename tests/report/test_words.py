@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cwjax.analysis.family import Comparison, Pair, compare_family
-from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.intervals import Interval
+from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.pairing import ArmScores, BadRun, Pairing, SeedFacts
 from cwjax.analysis.results import ScoreSummary, StudyComparison
 from cwjax.analysis.rules import Rules
