@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from cwjax.analysis.metrics import METRICS
-from cwjax.analysis.results import CellFacts, StudyComparison
+from cwjax.analysis.results import CellFacts, DesignFacts, StudyComparison
 from cwjax.cli import progress
 from cwjax.config import DataConfig, StudyConfig
 from cwjax.store.schema import Failure
@@ -50,6 +50,7 @@ def finished(failures: tuple[Failure, ...] = (), *, num_ok_runs: int = 4) -> Fin
         arms=("uniform",),
         seeds=(0, 1),
         family_size=0,
+        design=DesignFacts(),
         num_ok_runs=num_ok_runs,
         bad_runs=(),
         cells=cells,
