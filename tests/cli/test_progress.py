@@ -66,7 +66,14 @@ def failed(plan: Plan) -> RunsFailed:
 
 
 def events(plan: Plan) -> Iterator[Event]:
-    yield Planned(plan, num_runs=4, num_finished=0, num_epochs=8, num_examples=400)
+    yield Planned(
+        plan,
+        num_expected=len(plan.keys),
+        num_runs=4,
+        num_finished=0,
+        num_epochs=8,
+        num_examples=400,
+    )
     yield StepsFinished(100)
     yield stored("uniform", 0, 0.80)
     yield stored("balanced", 0, 0.85)
