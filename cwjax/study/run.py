@@ -274,6 +274,7 @@ class _Driver:
         match event:
             case WidthChosen(cells, width):
                 self._record_width(cells, width)
+                return []  # nothing trains yet: who stops at the next event finds a run begun
             case EpochFinished(run=run):
                 if event.epoch == 0:
                     self._histories[run.key] = []
