@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.intervals import Interval
-from cwjax.analysis.metrics import METRICS, Metric
+from cwjax.analysis.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,6 @@ class StudyComparison:
     secondary: tuple[Comparison, ...]
     """On every other metric; estimates without a verdict."""
     trends: tuple[TrendFact, ...] = ()
-
-    def metric_of(self, comparison: Comparison) -> Metric:
-        """The metric of one of its comparisons."""
-        name = comparison.metric
-        return self.metric if name == self.metric.name else METRICS[name]
 
     @property
     def judged(self) -> tuple[Comparison, ...]:

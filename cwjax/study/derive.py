@@ -48,7 +48,7 @@ from cwjax.training.runs import RunKey
 
 
 def derive(directory: StudyDirectory, figures: Figures = "svg") -> StudyComparison:
-    """Writes every derived file of a directory; returns what the study found.
+    """Writes every derived file of a directory, and in `study.json` that it has been judged.
 
     The scores of all cells are compared first, then one cell after the other is read with its
     logits, so that memory does not grow with the number of cells.
@@ -60,8 +60,11 @@ def derive(directory: StudyDirectory, figures: Figures = "svg") -> StudyComparis
     Raises:
         ConfigError: a run is missing, or a file is missing or damaged.
     """
-    study = record_judging(directory, directory.known_study())
+    study = directory.known_study()
     runs, state = _complete(directory, study)
+    known, study = study, with_judging(study)
+    if study != known:
+        directory.write_study(study)
     parts, classes, histories = [], [], []
     for contents, part in _cells(directory, study, runs, state):
         parts.append(part)
@@ -91,6 +94,7 @@ def compare(directory: StudyDirectory) -> StudyComparison:
     """
     study = directory.known_study()
     runs, state = _complete(directory, study)
+    study = with_judging(study)
     return _joined(study, [part for _, part in _cells(directory, study, runs, state)])
 
 
@@ -100,8 +104,8 @@ def read_headers(directory: StudyDirectory, study: StudyFile) -> Runs:
     return {key: directory.read_run_header(key) for key in stored}
 
 
-def record_judging(directory: StudyDirectory, study: StudyFile) -> StudyFile:
-    """Writes down that a study without planned looks is judged now, if it could be established.
+def with_judging(study: StudyFile) -> StudyFile:
+    """The study with this judging among those without a plan, if it could establish something.
 
     A study that is extended after it was judged is judged more strictly the next time.
     """
@@ -113,9 +117,7 @@ def record_judging(directory: StudyDirectory, study: StudyFile) -> StudyFile:
     if now == before or now.look == 0:
         return study
     stored = StoredJudging(now.look, now.alpha, tuple(sorted(now.seeds)))
-    study = replace(study, judgings=(*study.judgings, stored))
-    directory.write_study(study)
-    return study
+    return replace(study, judgings=(*study.judgings, stored))
 
 
 def _complete(directory: StudyDirectory, study: StudyFile) -> tuple[Runs, Progress]:

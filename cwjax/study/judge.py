@@ -88,9 +88,7 @@ def _first_seeds(study: StudyFile, numbers: Mapping[tuple[str, str], int]) -> tu
 
 def has_failed(study: StudyFile, key: RunKey) -> bool:
     """Whether a run that is missing cannot come: it, or the run that answers it, has failed."""
-    return any(
-        (failure.run.cell, failure.run.seed) == (key.cell, key.seed) for failure in study.failures
-    )
+    return any(failure.run == key for failure in study.failures)
 
 
 def judge(study: StudyFile, runs: Runs, metric: str, *, num_looks: int = 0) -> JudgedStudy:

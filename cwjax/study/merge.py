@@ -49,6 +49,7 @@ def merge(
         old = directory.read_study()
         if old is not None:  # an earlier merge; it may have been interrupted
             continued(study, old, allow_environment_change=True)
+            refuse_foreign_runs(directory, study)  # it may have been extended since
         directory.write_study(study)
         for name, examples in examples_of.items():
             directory.write_bytes(name, examples)

@@ -293,7 +293,9 @@ class _Driver:
                 return [event, *stored]
             case RunsFailed(runs, error):
                 reason = one_line(error)
-                failures = tuple(Failure(run.key, reason) for run in runs)
+                failures = tuple(
+                    Failure(key, reason) for run in runs for key in self._with_answered(run.key)
+                )
                 self._write(dataclasses.replace(
                     self.study, failures=(*self.study.failures, *failures)
                 ))  # fmt: skip
@@ -339,6 +341,12 @@ class _Driver:
                 yield from self._store_answered(self._directory.read_run(key))
             else:
                 yield from self._store(self._untrained_record(key, source))
+
+    def _with_answered(self, key: RunKey) -> Iterator[RunKey]:
+        """A run and those that it answers, which cannot come where it has failed."""
+        yield key
+        for answered in self._answered.get(key, ()):
+            yield from self._with_answered(answered)
 
     def _complete_untrained(self) -> None:
         """Stores what finished runs answer and a process that ended in between has not stored."""

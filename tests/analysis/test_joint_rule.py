@@ -20,7 +20,7 @@ LOOKS = (8, 10, 15, 20, 30)
 
 def cases(quick, thorough):
     """Parameters of a few seconds each, and those of minutes that `-m slow` runs."""
-    return [*quick, *(pytest.param(*case, marks=pytest.mark.slow) for case in thorough)]
+    return [*quick, *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in thorough)]
 
 
 ARMS = cases([(1, 400), (5, 300)], [(1, 1_000), (5, 1_000), (18, 600)])
@@ -124,7 +124,7 @@ def replayed(rows, **settings):
 
 
 @pytest.mark.parametrize(("m", "draws"), ARMS)
-@pytest.mark.parametrize("kind", ["normal", pytest.param("t3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["normal", pytest.param("t3", marks=pytest.mark.exhaustive)])
 def test_family_wise_error_of_planned_looks(m, draws, kind, record_property):
     error = np.mean(
         [any(arm.decided_at for arm in replayed(rows).arms)

@@ -41,8 +41,8 @@ def simulated_power(effect, m, n, draws, looks=False):
         (18, 20, False, 600),
         (3, 13, False, 1_000),  # between the values of the table
         (1, 20, True, 600),
-        pytest.param(18, 30, True, 600, marks=pytest.mark.slow),
-        pytest.param(60, 15, False, 600, marks=pytest.mark.slow),  # beyond them
+        pytest.param(18, 30, True, 600, marks=pytest.mark.exhaustive),
+        pytest.param(60, 15, False, 600, marks=pytest.mark.exhaustive),  # beyond them
     ],
 )
 def test_power_at_the_detectable_effect(m, n, looks, draws, record_property):
@@ -97,7 +97,7 @@ def test_no_effect_is_detectable_with_too_few_seeds():
     assert seeds_needed(50.0, confidence=0.99) == 8
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("confidence", "n"), [(0.9, 10), (0.99, 12), (0.99, 30)])
 def test_other_confidences_are_right_within_ten_percent(confidence, n):
     column = simulated_column(n, looks=False, confidence=confidence, num_draws=500)
