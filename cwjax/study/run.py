@@ -198,6 +198,7 @@ class _Driver:
         The first event is the plan of the work, and so is the one after each look.
         """
         self._complete_untrained()
+        self._record_failures(self.study.failures)  # arms may have come since that they answer
         state, missing = self._next()
         begun = self._checkpoints.load(missing, self.study)
         for saved in begun:
@@ -292,14 +293,18 @@ class _Driver:
                 self._checkpoints.remove_finished(run.key)
                 return [event, *stored]
             case RunsFailed(runs, error):
-                reason = one_line(error)
-                failures = tuple(
-                    Failure(key, reason) for run in runs for key in self._with_answered(run.key)
-                )
-                self._write(dataclasses.replace(
-                    self.study, failures=(*self.study.failures, *failures)
-                ))  # fmt: skip
+                self._record_failures([Failure(run.key, one_line(error)) for run in runs])
         return [event]
+
+    def _record_failures(self, failures: Sequence[Failure]) -> None:
+        """Writes down failed runs, and with them those that they would have answered."""
+        with_answered = [
+            Failure(key, failure.reason)
+            for failure in failures
+            for key in self._with_answered(failure.run)
+        ]
+        known = dict.fromkeys([*self.study.failures, *with_answered])
+        self._write(dataclasses.replace(self.study, failures=tuple(known)))
 
     def _write(self, study: StudyFile) -> None:
         if study != self.study:
