@@ -81,6 +81,7 @@ def refused(
 
     Returns its one line on standard error.
     """
+
     def compiled(*_: object) -> None:
         raise AssertionError("programs were compiled")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -115,16 +116,10 @@ def _study(data: Sequence[DataConfig], design: DesignConfig, given: set[str]) ->
                 f"--seeds {seed} is one seed, number {seed}: did you mean --num-seeds {seed}? "
                 "(for that single seed give --num-seeds 1 as well)"
             )
-    return StudyConfig(
-        data=tuple(data),
-        arms=design.arms,
-        baseline=design.baseline,
-        num_seeds=design.num_seeds,
-        seeds=design.seeds,
-        null_control=design.null_control,
-        train=design.train,
-        analysis=design.analysis,
-    )
+    if design.max_seeds is not None and "--num-seeds" in given:
+        raise ConfigError("--num-seeds and --max-seeds exclude each other: give one of them")
+    settings = {each.name: getattr(design, each.name) for each in dataclasses.fields(design)}
+    return StudyConfig(data=tuple(data), **settings)
 
 
 def directory_name(config: StudyConfig) -> str:
@@ -133,7 +128,8 @@ def directory_name(config: StudyConfig) -> str:
     The digits are of all settings but arms, seeds and places: more of those continue a directory.
     """
     data = [each.without_directory() for each in config.data]
-    settings = repr((data, config.train, config.analysis, config.baseline))
+    looks = (config.max_seeds, config.looks)
+    settings = repr((data, config.train, config.analysis, config.baseline, looks))
     name = config.data[0].name() if len(config.data) == 1 else "sweep"
     return f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 

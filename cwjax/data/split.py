@@ -35,6 +35,7 @@ class Split:
         weight_counts: int64 `[num_classes]`, the counts that class weights are computed from:
             class_counts, or those of the whole training file in the notebook's protocol.
         scaling: how features are standardised; empty for images.
+        num_before_profile: training examples before they were made imbalanced.
     """
 
     train_indices: npt.NDArray[np.int32]
@@ -43,6 +44,7 @@ class Split:
     class_counts: npt.NDArray[np.int64]
     weight_counts: npt.NDArray[np.int64]
     scaling: Scaling
+    num_before_profile: int
 
 
 def split_dataset(dataset: Dataset, data_config: DataConfig, seed: int) -> Split:
@@ -63,12 +65,19 @@ def split_dataset(dataset: Dataset, data_config: DataConfig, seed: int) -> Split
             f"{dataset.name}: no class has the 5 training examples that put one in the validation "
             "split: give more examples"
         )
+    num_before_profile = len(train)
     if data_config.imbalance != "none":
         labels = dataset.labels[train]
         train = train[_imbalanced(labels, dataset.num_classes, data_config, seed)]
     class_counts = count_classes(dataset.labels[train], dataset.num_classes)
     return Split(
-        train, validation, test, class_counts, class_counts, feature_scaling(dataset, train)
+        train,
+        validation,
+        test,
+        class_counts,
+        class_counts,
+        feature_scaling(dataset, train),
+        num_before_profile,
     )
 
 
@@ -140,6 +149,7 @@ def _notebook_split(dataset: Dataset) -> Split:
         class_counts,
         count_classes(labels, num_classes),
         feature_scaling(dataset, indices[:num_train]),
+        num_train,
     )
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cwjax.analysis.power import seeds_floor
 from cwjax.data.dataset import Dataset
 from cwjax.data.summary import Summary
 from cwjax.report import terminal, words
@@ -176,7 +175,7 @@ def _duplicates(summary: Summary) -> str:
 def _resolution(dataset: Dataset, summary: Summary) -> str:
     label = summary.smallest_test_class
     number, present = int(summary.test_counts[label]), int((summary.test_counts > 0).sum())
-    step, floor = 100 / number, seeds_floor(1)  # a sign test needs so many, seeds or examples
+    step, floor = 100 / number, words.seeds_floor(0.95)  # flips need so many, of seeds or examples
     told = (
         f"a difference of two arms' recalls below {100 * floor / number:.3g} points ({floor} "
         "examples) may be luck with these examples"

@@ -49,37 +49,36 @@ class Studio:
         pdf = to_pdf(draw) if self._with_pdf else None
         return ReportFigure(name, title, caption, words.one_line(alt), svg, pdf)
 
-    def differences(
-        self, entries: Sequence[Comparison], metric: Metric, name: str = "differences"
-    ) -> ReportFigure | None:
+    def differences(self, study: StudyComparison, name: str = "differences") -> ReportFigure | None:
         """Every arm's differences; None where nothing was estimated.
 
         Args:
-            entries: comparisons on one metric.
-            metric: theirs.
+            study: of one cell.
             name: of the figure.
         """
-        entries = [entry for entry in entries if entry.estimates is not None]
+        metric = study.metric
+        entries = [entry for entry in study.comparisons if entry.estimates is not None]
         if not entries:
             return None
         texts = []
         for entry in entries:
             assert entry.estimates is not None
             difference = words.signed(metric, entry.estimates.difference)
-            bounds = words.interval(metric, entry.estimates.seed_interval)
+            judged = entry.judged
+            bounds = words.interval(metric, None if judged is None else judged.interval)
             texts.append(f"{entry.pairing.treatment} {difference}, interval {bounds}")
         baseline, thin_lines = entries[0].pairing.baseline, ""
         if any(entry.new_test_sets is not None for entry in entries):
             thin_lines = (
-                " Thin lines show how far the mean could move with other test examples as well."
+                " Thin lines are intervals on new test sets: one that leaves out 0 holds there too."
             )
         return self.figure(
             name,
             "Difference from the baseline, seed by seed",
-            "Bars are intervals over seeds on this test set: they decide, together with the "
-            "adjusted p-value." + thin_lines + _thinned(entries),
+            "Bars are intervals on this test set; all of them hold together, and one that leaves "
+            "out 0 is an established difference." + thin_lines + _thinned(entries),
             f"Differences from {baseline} in {metric.title}: {'; '.join(texts)}.",
-            lambda: plots.differences(entries, metric, self.styles),
+            lambda: plots.differences(entries, metric, study.smallest_effect, self.styles),
         )
 
     def slopes(

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from cwjax.analysis.looks import default_looks
 from cwjax.arms.custom_weights import CustomWeights
 from cwjax.config import NAMED_SOURCES, AnalysisConfig, DataConfig, SourceConfig, TrainConfig
 from cwjax.report import words
@@ -152,7 +153,11 @@ def command(study: StudyFile) -> Command:
     parts += ["--arms", *arms]
     if study.baseline != "uniform":
         parts += ["--baseline", arms[0]]
-    if study.seeds == tuple(range(len(study.seeds))):
+    if study.looks:
+        parts += ["--max-seeds", str(study.looks[-1])]
+        if study.looks != default_looks(study.looks[-1], study.analysis.confidence):
+            parts += ["--looks", *map(str, study.looks)]
+    elif study.seeds == tuple(range(len(study.seeds))):
         parts += ["--num-seeds", str(len(study.seeds))]
     else:
         parts += ["--seeds", *map(str, study.seeds)]

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from cwjax.analysis.metrics import METRICS
-from cwjax.analysis.results import CellFacts, StudyComparison
+from cwjax.analysis.results import CellFacts, DesignFacts, StudyComparison
 from cwjax.cli import progress
 from cwjax.config import DataConfig, StudyConfig
 from cwjax.store.schema import Failure
@@ -50,6 +50,7 @@ def finished(failures: tuple[Failure, ...] = (), *, num_ok_runs: int = 4) -> Fin
         arms=("uniform",),
         seeds=(0, 1),
         family_size=0,
+        design=DesignFacts(),
         num_ok_runs=num_ok_runs,
         bad_runs=(),
         cells=cells,
@@ -65,7 +66,14 @@ def failed(plan: Plan) -> RunsFailed:
 
 
 def events(plan: Plan) -> Iterator[Event]:
-    yield Planned(plan, num_runs=4, num_finished=0, num_epochs=8, num_examples=400)
+    yield Planned(
+        plan,
+        num_expected=len(plan.keys),
+        num_runs=4,
+        num_finished=0,
+        num_epochs=8,
+        num_examples=400,
+    )
     yield StepsFinished(100)
     yield stored("uniform", 0, 0.80)
     yield stored("balanced", 0, 0.85)

@@ -95,7 +95,7 @@ def test_a_sweep_is_rendered_again_and_has_a_latex_table(sweep_directory: Path, 
     (sweep_directory / "report.html").unlink()
     ended = call(report.main, sweep_directory)
     assert ended.code == 0
-    assert "No verdict yet: 8 seeds needed for 6 comparisons, 4 run" in ended.out
+    assert "No verdict yet: 6 seeds needed, 4 run" in ended.out
     assert contents(sweep_directory) == before
     table = call(report.main, sweep_directory, "--latex").out
     assert table.count(r"\midrule") == 3  # below the headings, and between three cells
@@ -153,7 +153,7 @@ def test_csv_of_runs_from_elsewhere(
     flags = ["--csv", tmp_path / "scores.csv", "--baseline", "A"]  # one column: no --metric
     ended = call(report.main, *flags)
     assert ended.code == 0, ended.err
-    assert "B is better than A: +5.04 percentage points in accuracy" in ended.out
+    assert "B is better than A on this test set: +5.04 percentage points in accuracy" in ended.out
     assert max(map(len, ended.out.split("B is better")[0].splitlines())) <= 80
     table = call(report.main, *flags, "--latex").out
     assert r"A & 8 & 73.50 $\pm$ 2.45 \\" in table
@@ -171,7 +171,7 @@ def test_a_csv_gets_the_files_of_a_directory(tmp_path: Path, call: Call) -> None
     assert {"comparison.json", "report.html", "report.md", "figures"} <= {
         path.name for path in out.iterdir()
     }
-    assert "B is better than A: +5.04" in (out / "report.md").read_text()
+    assert "B is better than A on this test set: +5.04" in (out / "report.md").read_text()
     assert list(out.glob("figures/*.svg"))
     assert list(out.glob("figures/*.pdf"))
     first = contents(out)

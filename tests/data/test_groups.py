@@ -251,7 +251,6 @@ def test_a_study_whose_seeds_draw_their_own_test_splits(
     (finished,) = [event for event in events if isinstance(event, Finished)]
     for comparison in finished.comparison.comparisons:
         assert comparison.verdict is not None
-        assert comparison.verdict.key in ("estimates_only", "identical")
         assert comparison.new_test_sets is None
     before = {file.name: file.read_bytes() for file in tmp_path.rglob("*.npz")}
     list(run(config, tmp_path / "out"))  # nothing is left to do

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cwjax.analysis.family import paired_comparison
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.rules import Rules
+from cwjax.api import paired_comparison
 from cwjax.errors import ConfigError
 from cwjax.report import csv_scores, plots
 from cwjax.report.csv_scores import CsvScores, compare_scores, csv_metric, read_scores
