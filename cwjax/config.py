@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from cwjax.errors import ConfigError
 
 Imbalance = Literal["none", "long_tailed", "step"]
+TestSplit = Literal["fixed", "per-seed"]
 Policy = Literal["drop-pair", "worst-score"]
 
 MAX_SEEDS = 10_000
@@ -74,10 +75,10 @@ class SourceConfig:
     categorical_columns: tuple[str, ...] = ()
     """table: columns to take as categories, whatever they look like."""
     group_column: str | None = None
-    """table, features: what examples belong together by (a patient, a writer, a scene): a group
-    never stands on both sides of a split."""
+    """table, features, npz: the column or array by which examples belong together (a patient, a
+    writer, a scene): a group never stands on both sides of a split."""
     group_file: str | None = None
-    """folder: the same as a .csv file with the columns path (below DIR) and group."""
+    """folder: a .csv file that says the same, with the columns path (below DIR) and group."""
 
     def __post_init__(self) -> None:
         _ = self.size
@@ -125,7 +126,7 @@ class DataConfig:
     protocol: Literal["cwjax", "notebook"] = "cwjax"
     """cwjax: stratified validation cut by the seed; notebook: the last 10% in file order, class
     weights from the whole training file (needs --imbalance none)."""
-    test_split: Literal["fixed", "per-seed"] = "fixed"
+    test_split: TestSplit = "fixed"
     """fixed: the source's own test split or, where it has none, a stratified fifth that is always
     the same; per-seed: each seed draws its own fifth of all examples."""
     source: SourceConfig = field(default_factory=SourceConfig)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cwjax.config import SourceConfig
 from cwjax.errors import ConfigError, DataError
@@ -59,7 +59,7 @@ SOURCES: dict[str, Source] = {
     "mnist": Source("cwjax.data.readers.tfds", "through TensorFlow Datasets"),
     "fashion_mnist": Source("cwjax.data.readers.tfds", "through TensorFlow Datasets"),
     "idx": Source("cwjax.data.readers.idx", "the four files of MNIST's format", "DIR"),
-    "npz": Source("cwjax.data.readers.npz", "NumPy arrays of your own", "FILE"),
+    "npz": Source("cwjax.data.readers.npz", "NumPy arrays of your own", "FILE", ("group_column",)),
     "folder": Source(
         "cwjax.data.readers.folder",
         "images of any format, a directory per class",
@@ -133,6 +133,27 @@ def load_dataset(spec: str, options: ReadOptions | None = None) -> Dataset:
     for warning in dataset.warnings:
         warnings.warn(f"{dataset.name}: {warning}", stacklevel=2)
     return dataset
+
+
+def settings_by_source(datasets: Sequence[str], settings: SourceConfig) -> dict[str, SourceConfig]:
+    """For several data sets read under the same flags: to each the settings that it takes.
+
+    A setting that none takes stays with all, so that `load_dataset` refuses it.
+
+    Args:
+        datasets: each as `--dataset` takes it.
+        settings: of all of them.
+    """
+    takers = {
+        name: source.settings if (source := SOURCES.get(name.partition(":")[0])) else ()
+        for name in datasets
+    }
+    taken = {setting for each in takers.values() for setting in each}
+    values: dict[str, Any] = {each.name: getattr(settings, each.name) for each in fields(settings)}
+    return {
+        name: SourceConfig(**{s: v for s, v in values.items() if s in own or s not in taken})
+        for name, own in takers.items()
+    }
 
 
 def _check_settings(name: str, source: Source, settings: SourceConfig) -> None:

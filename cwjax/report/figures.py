@@ -139,15 +139,16 @@ def _class_figures(studio: Studio, contents: CellContents) -> Iterator[ReportFig
     order = measured.class_order(contents.cell)
     counts = contents.records[0].class_counts[order]
     few = len(order) <= class_plots.MAX_CLASSES
+    has_images = len(contents.examples.samples) > 0
     yield studio.figure(
         "classes",
         "The classes, from head to tail",
         "Training examples of each class (first seed), the class weights of each arm on a "
-        "logarithmic scale, and training images. Arms of equal weights share a line; they differ "
-        "in other ways."
+        f"logarithmic scale{', and training images' * has_images}. Arms of equal weights share a "
+        "line; they differ in other ways."
         + ("" if few else f" {class_plots.MAX_CLASSES} of {len(order)} classes are shown."),
         f"Training examples per class fall from {counts[0]} to {counts[-1]}; class weights of "
-        "each arm; a column of training images for each class.",
+        "each arm" + "; a column of training images for each class" * has_images + ".",
         lambda: class_plots.classes(contents, studio.styles),
     )
     treatments = [

@@ -189,7 +189,9 @@ def _data_flags(cells: Sequence[DataConfig], places: list[str]) -> list[str]:
         parts += ["--protocol", first.protocol]
     if first.test_split != default.test_split:
         parts += ["--test-split", first.test_split]
-    source = first.source
+    given = [(f.name, getattr(c.source, f.name), f.default)
+             for c in reversed(cells) for f in dataclasses.fields(SourceConfig)]  # fmt: skip
+    source = SourceConfig(**{name: value for name, value, default in given if value != default})
     if source.test_file is not None:
         source = dataclasses.replace(source, test_file=_placed(source.test_file, places))
     if source.group_file is not None:

@@ -345,6 +345,10 @@ def _check_study(study: StudyFile, name: str) -> None:
         for counts in stored.class_counts.values():
             fits = len(counts) == len(classes) and min(counts) >= 0
             _require(fits, name, f"{place}.class_counts", "not one count per class")
+        own_splits = set(seeds) if stored.data.test_split == "per-seed" else set()
+        _require(stored.split_sizes.keys() == own_splits, name, f"{place}.split_sizes")
+        _require(min(map(min, stored.split_sizes.values()), default=1) >= 1, name,
+                 f"{place}.split_sizes", "a size is below 1")  # fmt: skip
         equal = {*stored.equal_arms, *stored.equal_arms.values()}
         _require(equal <= set(arms), name, f"{place}.equal_arms", "one is no arm of this study")
         _require(stored.width is None or stored.width >= 1, name, f"{place}.width")

@@ -12,10 +12,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cwjax.config import DataConfig, StudyConfig, TrainConfig
+from cwjax.config import DataConfig, SourceConfig, StudyConfig, TrainConfig
 from cwjax.data.dataset import Column, Dataset
 from cwjax.data.scaling import feature_scaling
-from cwjax.data.sources import load_dataset
+from cwjax.data.sources import ReadOptions, load_dataset
 from cwjax.data.split import group_cut, split_dataset, with_held_out_test
 from cwjax.errors import ConfigError, DataError
 from cwjax.store.directory import StudyDirectory
@@ -97,6 +97,32 @@ def test_seeds_draw_their_own_test_splits() -> None:
     assert np.array_equal(fixed[0], np.arange(480, 600))
     with pytest.raises(ConfigError, match="leave out --test-split per-seed"):
         DataConfig(imbalance="none", protocol="notebook", test_split="per-seed")
+
+
+@pytest.mark.parametrize("keys", [("images", "labels"), ("x_train", "y_train")])
+def test_groups_of_arrays_in_a_file(keys: tuple[str, str], tmp_path: Path) -> None:
+    images = RNG.integers(0, 256, (60, 4, 4), dtype=np.uint8)
+    arrays = {keys[0]: images, keys[1]: np.arange(60) % 2, "writer": GROUPS[:60]}
+    file, settings = tmp_path / "mine.npz", SourceConfig(group_column="writer")
+    options = ReadOptions(source=settings)
+    np.savez(file, **arrays)
+    dataset = load_dataset(f"npz:{file}", options)
+    assert dataset.groups is not None
+    assert not set(dataset.groups[: dataset.num_train]) & set(dataset.groups[dataset.num_train :])
+    test = ("x_test", "y_test") if keys[0] == "x_train" else ("test_images", "test_labels")
+    arrays |= {test[0]: images[:9] ^ 1, test[1]: np.arange(9) % 2}
+    np.savez(file, **arrays)
+    with pytest.raises(DataError, match="missing: test_writer"):
+        load_dataset(f"npz:{file}", options)
+    np.savez(file, **arrays, test_writer=np.arange(8))
+    with pytest.raises(DataError, match=r"test_writer has shape \(8,\) for 9"):
+        load_dataset(f"npz:{file}", options)
+    np.savez(file, **arrays, test_writer=np.arange(1000, 1009))
+    groups = load_dataset(f"npz:{file}", options).groups
+    assert groups is not None
+    assert len(set(groups)) == len(set(GROUPS[:60])) + 9
+    with pytest.raises(DataError, match="unknown: test_writer, writer"):
+        load_dataset(f"npz:{file}")
 
 
 @pytest.mark.fault(88)
@@ -218,8 +244,6 @@ def test_the_fingerprint_knows_groups_and_columns() -> None:
 
 
 def test_two_cells_cannot_read_one_file_in_two_ways() -> None:
-    from cwjax.config import SourceConfig
-
     ways = [SourceConfig(label_column=name) for name in ("a", "b")]
     with pytest.raises(ConfigError, match=r"--dataset table:x.csv is read in two ways"):
         StudyConfig(
@@ -267,8 +291,6 @@ def test_runs_on_a_fixed_test_split_store_no_indices(
 
 @pytest.mark.parametrize("place", ["folder:/a/photos/", "table:/a/b.csv", "tfds:x/y:1.0.0"])
 def test_settings_are_recorded_without_directories(place: str) -> None:
-    from cwjax.config import SourceConfig
-
     source = SourceConfig(test_file="/a/test.csv", group_file="/a/groups.csv")
     data = DataConfig(dataset=place, source=source).without_directory()
     assert data.dataset in ("folder:photos", "table:b.csv", "tfds:x/y:1.0.0")
@@ -276,8 +298,6 @@ def test_settings_are_recorded_without_directories(place: str) -> None:
 
 
 def test_flags_of_a_source() -> None:
-    from cwjax.config import SourceConfig
-
     source = SourceConfig(label_column="y", grey=True, drop_columns=("a", "b"))
     assert source.flags() == ["--grey", "--label-column", "y", "--drop-columns", "a", "b"]
     assert SourceConfig().flags() == []

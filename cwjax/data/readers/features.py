@@ -19,6 +19,8 @@ from cwjax.data.readers.npz import (
     Header,
     check_number_of_names,
     class_names_of,
+    group_arrays,
+    groups_of,
     labels_to_int32,
     read_arrays,
 )
@@ -93,14 +95,12 @@ def features_to_float32(field: str, features: npt.NDArray[Any]) -> Features:
 
 def _check_headers(group_array: str | None, file: Path, headers: Mapping[str, Header]) -> None:
     names = {"features", "labels", "test_features", "test_labels", "class_names", "feature_names"}
-    groups = set() if group_array is None else {group_array, f"test_{group_array}"}
+    groups = group_arrays(group_array, has_test="test_features" in headers)
     missing = sorted({"features", "labels"} - headers.keys())
     if ("test_features" in headers) != ("test_labels" in headers):
         missing += sorted({"test_features", "test_labels"} - headers.keys())
-    if group_array is not None:
-        needed = [group_array, *([f"test_{group_array}"] if "test_features" in headers else [])]
-        missing += [name for name in needed if name not in headers]
-    unknown = sorted(headers.keys() - names - groups)
+    missing += [name for name in groups if name not in headers]
+    unknown = sorted(headers.keys() - names - {*groups})
     if missing or unknown:
         listing = ", ".join(ascii(name)[1:-1] for name in sorted(headers))
         raise DataError(
@@ -128,13 +128,11 @@ def _read_npz(file: Path, group_array: str | None) -> Dataset:
         for split in splits
     ]
     labels, class_names = _npz_labels(file, arrays, splits)
-    facts: dict[str, Any] = {}
-    if group_array is not None:
-        groups = np.concatenate([arrays[split + group_array] for split in splits])
-        facts["groups"] = encode_groups(file, groups.tolist())
+    names = group_arrays(group_array, has_test=len(splits) == 2)
+    facts: dict[str, Any] = {"groups": groups_of(file, arrays, names)}
     if "feature_names" in arrays:
-        names = class_names_of(f"{file}: feature_names", arrays["feature_names"])
-        facts["columns"] = tuple(map(Column, names))
+        feature_names = class_names_of(f"{file}: feature_names", arrays["feature_names"])
+        facts["columns"] = tuple(map(Column, feature_names))
     return _dataset(file, features, labels, class_names, facts)
 
 

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from cwjax.data.cache import cached_dataset
 from cwjax.data.dataset import Dataset, check_labels, numbered_classes
+from cwjax.data.readers.frames import encode_groups
 from cwjax.data.sources import ReadOptions, require_memory, user_path
 from cwjax.data.split import with_held_out_test
 from cwjax.errors import DataError, one_line
@@ -43,10 +45,13 @@ def read(place: str, options: ReadOptions) -> Dataset:
     file = user_path(place)
     if not file.is_file():
         raise DataError(f"{file}: no such file: give npz:FILE the path of an .npz file")
-    return cached_dataset("npz", file, [file], lambda: read_npz_dataset(file))
+    group_column = options.source.group_column
+    return cached_dataset(
+        "npz", file, [file], lambda: read_npz_dataset(file, group_column), group_column
+    )
 
 
-def read_npz_dataset(file: Path) -> Dataset:
+def read_npz_dataset(file: Path, group_column: str | None = None) -> Dataset:
     """Read images and labels, and optionally a test split and class names.
 
     The arrays are `images`, `labels`, `test_images`, `test_labels` or Keras's `x_train`, `y_train`,
@@ -57,11 +62,16 @@ def read_npz_dataset(file: Path) -> Dataset:
 
     The headers of all arrays are compared first: a small file may unpack to many gigabytes.
 
+    Args:
+        file: its path.
+        group_column: the array of the examples' groups; that of the test split is named
+            `test_` and then the same.
+
     Raises:
         DataError: the file is damaged, holds Python objects, misses an array or has an unknown one,
             or the data is unusable; with the array and the place.
     """
-    arrays = read_arrays(file, _check_headers)
+    arrays = read_arrays(file, partial(_check_headers, group_column))
     images, labels, test_images, test_labels = _array_names(arrays)
     if "class_names" in arrays:
         class_names = class_names_of(f"{file}: class_names", arrays["class_names"])
@@ -69,10 +79,40 @@ def read_npz_dataset(file: Path) -> Dataset:
     else:
         class_names = numbered_classes(arrays[labels])
     train = _examples(file, arrays, images, labels, len(class_names))
+    groups = groups_of(file, arrays, group_arrays(group_column, has_test=test_images in arrays))
     if test_images not in arrays:
-        return with_held_out_test(file.stem, *train, class_names)
+        return with_held_out_test(file.stem, *train, class_names, groups=groups)
     test = _examples(file, arrays, test_images, test_labels, len(class_names))
-    return Dataset.from_splits(file.stem, train, test, class_names)
+    return Dataset.from_splits(file.stem, train, test, class_names, groups=groups)
+
+
+def group_arrays(group_column: str | None, *, has_test: bool) -> tuple[str, ...]:
+    """The names of the arrays of groups: of the training file and, if it has one, the test split.
+
+    Args:
+        group_column: of `SourceConfig`.
+        has_test: whether there is a test split.
+    """
+    if group_column is None:
+        return ()
+    return (group_column, *([f"test_{group_column}"] if has_test else []))
+
+
+def groups_of(
+    file: Path, arrays: Mapping[str, npt.NDArray[Any]], names: Sequence[str]
+) -> npt.NDArray[np.int32] | None:
+    """The groups of all examples as numbers; None without groups.
+
+    Args:
+        file: for the message.
+        arrays: by name.
+        names: as `group_arrays` gives them.
+
+    Raises:
+        DataError: see `encode_groups`.
+    """
+    values = [value for name in names for value in arrays[name].tolist()]
+    return encode_groups(file, values) if names else None
 
 
 def read_arrays(
@@ -145,36 +185,42 @@ def _array_names(found: Container[str]) -> tuple[str, str, str, str]:
     return _KERAS_NAMES if "x_train" in found else _OWN_NAMES
 
 
-def _check_headers(file: Path, headers: Mapping[str, Header]) -> None:
+def _check_headers(group_column: str | None, file: Path, headers: Mapping[str, Header]) -> None:
     """Checks all that can be known before any data is read."""
-    _check_names(file, list(headers))
     names = _array_names(headers)
-    for images_name, labels_name in (names[:2], names[2:]):
-        if images_name in headers:
-            images, labels = headers[images_name], headers[labels_name]
-            _check_image_type(f"{file}: {images_name}", images.shape, images.dtype)
-            if labels.shape[:1] != images.shape[:1]:
+    groups = group_arrays(group_column, has_test=names[2] in headers)
+    _check_names(file, list(headers), groups)
+    for images_name, labels_name, *group_name in (
+        (*names[:2], *groups[:1]),
+        (*names[2:], *groups[1:]),
+    ):
+        if images_name not in headers:
+            continue
+        images = headers[images_name]
+        _check_image_type(f"{file}: {images_name}", images.shape, images.dtype)
+        for name in (labels_name, *group_name):
+            if headers[name].shape[:1] != images.shape[:1]:
                 raise DataError(
-                    f"{file}: {labels_name} has shape {labels.shape} for {images.shape[0]} "
-                    f"{images_name}: give one label per image"
+                    f"{file}: {name} has shape {headers[name].shape} for {images.shape[0]} "
+                    f"{images_name}: give one per image"
                 )
     sizes = [math.prod(each.shape) * each.dtype.itemsize for each in headers.values()]
     require_memory(file, sum(sizes))
 
 
-def _check_names(file: Path, found: Sequence[str]) -> None:
+def _check_names(file: Path, found: Sequence[str], groups: Sequence[str]) -> None:
     names = _array_names(found)
-    missing = [name for name in names[:2] if name not in found]
+    missing = [name for name in (*names[:2], *groups) if name not in found]
     if (names[2] in found) != (names[3] in found):
         missing += [name for name in names[2:] if name not in found]
-    unknown = [ascii(name)[1:-1] for name in sorted(set(found) - {*names, "class_names"})]
+    unknown = [ascii(name)[1:-1] for name in sorted(set(found) - {*names, *groups, "class_names"})]
     if missing or unknown:
         listing = ", ".join(ascii(name)[1:-1] for name in sorted(found))
         raise DataError(
             f"{file}: has the arrays {listing:.500}; missing: "
             f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none':.500}; give "
             "images, labels [, test_images, test_labels] or x_train, y_train [, x_test, y_test], "
-            "and [class_names]"
+            "[class_names], and groups by the name that --group-column gives"
         )
 
 
