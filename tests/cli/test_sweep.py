@@ -9,13 +9,14 @@ import numpy as np
 import PIL.Image
 import pytest
 from calls import Call
+from drawn_runs import write_study
 
 from cwjax.cli import command_line, compare, sweep
 from cwjax.cli.sweep import Axes
-from cwjax.config import SourceConfig
+from cwjax.config import SourceConfig, StudyConfig, TrainConfig
 from cwjax.errors import ConfigError
-from cwjax.report.measured import command
-from cwjax.store.directory import StudyDirectory
+from cwjax.report import measured
+from cwjax.study.plan import make_plan
 from cwjax.training import local
 
 WRONG = {
@@ -87,7 +88,7 @@ def test_each_source_gets_the_settings_that_it_takes() -> None:
     assert alone.source == settings  # refused when it is loaded
 
 
-def test_a_sweep_over_folders(call: Call, tmp_path: Path) -> None:
+def test_a_sweep_over_folders(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("photos", "scans"):
         for label, number in enumerate((40, 12)):
@@ -96,17 +97,18 @@ def test_a_sweep_over_folders(call: Call, tmp_path: Path) -> None:
                 pixels = rng.integers(0, 256, (20, 20), dtype=np.uint8)
                 file = tmp_path / name / f"class {label}" / f"{place}.png"
                 PIL.Image.fromarray(pixels).save(file)
-    ended = call(
-        sweep.main, "--dataset", f"folder:{tmp_path}/photos", f"folder:{tmp_path}/scans",
-        "--imbalance", "none", "--image-size", "18", "--num-seeds", "1", "--num-epochs", "1",
-        "--batch-size", "8", "--out", tmp_path / "out",
-    )  # fmt: skip
-    assert ended.code == 0
-    study = StudyDirectory(tmp_path / "out").known_study()
-    assert [cell.dataset.input_shape for cell in study.cells.values()] == [(18, 18, 1)] * 2
-    again = command(study)
-    assert "sweep --dataset folder:PATH/photos folder:PATH/scans --imbalance none" in again.text
-    assert "--image-size 18" in again.text
+    cells = Axes(
+        dataset=(f"folder:{tmp_path}/photos", f"folder:{tmp_path}/scans", "mnist5k"),
+        imbalance=("none",),
+        source=SourceConfig(image_size="18"),
+    ).cells()
+    plan = make_plan(StudyConfig(data=tuple(cells), num_seeds=1, train=TrainConfig(batch_size=8)))
+    shapes = [cell.dataset.input_shape for cell in plan.cells.values()]
+    assert shapes == [(18, 18, 1), (18, 18, 1), (28, 28, 1)]
+    study = write_study(tmp_path / "out", {"uniform": 0.0, "balanced": 0.1}, 1, data=cells)
+    again = measured.command(study).text
+    assert "sweep --dataset folder:PATH/TO/photos folder:PATH/TO/scans mnist5k" in again
+    assert again.count("--image-size 18") == 1
 
 
 @pytest.mark.parametrize(
