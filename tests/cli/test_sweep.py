@@ -105,7 +105,7 @@ def test_a_sweep_over_folders(tmp_path: Path) -> None:
     plan = make_plan(StudyConfig(data=tuple(cells), num_seeds=1, train=TrainConfig(batch_size=8)))
     shapes = [cell.dataset.input_shape for cell in plan.cells.values()]
     assert shapes == [(18, 18, 1), (18, 18, 1), (28, 28, 1)]
-    study = write_study(tmp_path / "out", {"uniform": 0.0, "balanced": 0.1}, 1, data=cells)
+    study = write_study(tmp_path / "out", [{"uniform": 0.0}] * 3, 1, data=cells)
     again = measured.command(study).text
     assert "sweep --dataset folder:PATH/TO/photos folder:PATH/TO/scans mnist5k" in again
     assert again.count("--image-size 18") == 1
