@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cwjax.cli import command_line
 from cwjax.cli.describe import SourceFlags, load
-from cwjax.config import SourceConfig
+from cwjax.config import SourceConfig, TrainConfig
 from cwjax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -89,7 +89,6 @@ def class_weights(arm: Arm, dataset: Dataset, normalization: str = "examples") -
     """
     from cwjax.arms.arm import ArmContext
     from cwjax.arms.grammar import arm_row
-    from cwjax.config import TrainConfig
     from cwjax.data.dataset import count_classes
 
     if arm.kind == "post_hoc":

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from cwjax.errors import ConfigError, suggestion
+from cwjax.errors import ConfigError, check_name
 
 if TYPE_CHECKING:  # JAX takes seconds to import, and settings are checked without it
     import jax
@@ -62,10 +62,7 @@ def find_model(name: str) -> ModelEntry:
     Raises:
         ConfigError: there is none; the message lists them.
     """
-    if name not in MODELS:
-        raise ConfigError(
-            f"--model is {name!r}{suggestion(name, MODELS)}: choose one of {', '.join(MODELS)}"
-        )
+    check_name("--model", name, MODELS)
     return MODELS[name]
 
 
@@ -88,14 +85,14 @@ def check_input(name: str, input_shape: tuple[int, ...], dataset: str) -> None:
         )
     height, width, channels = input_shape
     if height < smallest[0] or width < smallest[1]:
-        mend = (
+        fix = (
             f"channels first? give images as [n, {width}, {channels}, {height}]"
             if height in (1, 3, 4) and min(width, channels) > 4
             else "enlarge them"
         )
         raise ConfigError(
             f"{dataset}: images are {height} x {width}, {name} needs at least "
-            f"{smallest[0]} x {smallest[1]}: {mend}"
+            f"{smallest[0]} x {smallest[1]}: {fix}"
         )
 
 

@@ -20,7 +20,7 @@ from cwjax.config import AnalysisConfig, DataConfig, StudyConfig, TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.data.sources import ReadOptions, load_dataset
 from cwjax.data.split import Split, split_dataset
-from cwjax.errors import ConfigError, suggestion
+from cwjax.errors import ConfigError, check_name
 from cwjax.models.registry import check_input, find_model
 from cwjax.training.optim import OPTIMIZERS
 from cwjax.training.runs import Run, RunKey
@@ -192,11 +192,7 @@ def parse_design(config: StudyConfig) -> Design:
         ConfigError: arms, metric, model or optimiser that cannot be used; one line that says why.
     """
     train, analysis = config.train, config.analysis
-    if train.optimizer not in OPTIMIZERS:
-        raise ConfigError(
-            f"--optimizer is {train.optimizer!r}{suggestion(train.optimizer, OPTIMIZERS)}: "
-            f"choose one of {', '.join(OPTIMIZERS)}"
-        )
+    check_name("--optimizer", train.optimizer, OPTIMIZERS)
     find_model(train.model)
     find_metric(analysis.metric)
     rules_for(analysis, analysis.metric)
