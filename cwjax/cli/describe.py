@@ -31,10 +31,10 @@ _EFFICIENCY = 0.5
 """Share of a matrix product's speed that training reaches on a CPU core."""
 
 _SIDE = 64
-"""Of the matrices: larger ones NumPy would multiply with all cores."""
+"""Rows and columns of the matrices that are multiplied: of larger ones all cores would share."""
 
 _LEAST_SECONDS = 1e-5
-"""Of one training example on one core, however small the network."""
+"""What one training example takes on one core, however small the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,7 @@ def guessed_seconds(dataset: Dataset, data: DataConfig) -> float:
 
 
 def _forward_operations(input_shape: tuple[int, ...], num_classes: int) -> float:
-    """Of the default network on one example: additions and multiplications."""
+    """Additions and multiplications of the default network on one example."""
     widths = [*input_shape, 256, 128, num_classes]
     if len(input_shape) == 1:
         return 2 * sum(math.prod(pair) for pair in itertools.pairwise(widths))

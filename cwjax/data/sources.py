@@ -10,9 +10,9 @@ import importlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cwjax.config import SourceConfig
 from cwjax.errors import ConfigError, DataError
@@ -144,15 +144,12 @@ def settings_by_source(datasets: Sequence[str], settings: SourceConfig) -> dict[
         datasets: each as `--dataset` takes it.
         settings: of all of them.
     """
-    takers = {
-        name: source.settings if (source := SOURCES.get(name.partition(":")[0])) else ()
-        for name in datasets
-    }
-    taken = {setting for each in takers.values() for setting in each}
-    values: dict[str, Any] = {each.name: getattr(settings, each.name) for each in fields(settings)}
+    sources = {name: SOURCES.get(name.partition(":")[0]) for name in datasets}
+    own = {name: set(source.settings if source else ()) for name, source in sources.items()}
+    taken, default = set().union(*own.values()), SourceConfig()
     return {
-        name: SourceConfig(**{s: v for s, v in values.items() if s in own or s not in taken})
-        for name, own in takers.items()
+        name: replace(settings, **{each: getattr(default, each) for each in taken - mine})
+        for name, mine in own.items()
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -295,4 +296,36 @@ def with_held_out_test(
                 * bool(lacking)
             ),
         ),
+    )
+
+
+def dataset_of_splits(
+    name: str,
+    splits: Sequence[tuple[Inputs, npt.NDArray[np.int32]]],
+    class_names: tuple[str, ...],
+    *,
+    columns: tuple[Column, ...] = (),
+    groups: npt.NDArray[np.int32] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Dataset:
+    """A data set of a training file and a test split, or of one file that a test split is cut from.
+
+    Args:
+        name: for tables and messages.
+        splits: inputs and labels of the training file and, if there is one, of the test split.
+        class_names: one name per class.
+        columns: see `Dataset`.
+        groups: of all examples; see `Dataset`.
+        notes: see `Dataset`.
+
+    Raises:
+        DataError: see `with_held_out_test` and `Dataset.from_splits`.
+    """
+    if len(splits) == 1:
+        return with_held_out_test(
+            name, *splits[0], class_names, columns=columns, groups=groups, notes=notes
+        )
+    train, test = splits
+    return Dataset.from_splits(
+        name, train, test, class_names, columns=columns, groups=groups, notes=notes
     )

@@ -31,7 +31,7 @@ class CategorySummary:
     num_levels: int
     most_frequent: str
     share: float
-    """Of the examples, that have this level."""
+    """Share of the examples that have the most frequent level."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import
     from cwjax.report.page import ReportFigure
 
 MAX_ROWS = 20
-"""Of a table; of longer ones the first and the last are shown."""
+"""Rows of a table; of longer ones the first and the last are shown."""
 
 IMAGES_PER_CLASS = 10
 _STRIP_WIDTH = 4.0  # inches
@@ -37,26 +37,25 @@ def describe_page(
         command: that trains it.
         with_figure: show images.
     """
-    num_test = len(dataset.test_labels)
-    kind = "features" if dataset.is_features else "images"
-    shape = " x ".join(map(str, dataset.input_shape))
+    seen = words.resolution_sentence(dataset, summary)
     figure = [_images(dataset)] if with_figure and not dataset.is_features else None
     notes = [Remarks(dataset.notes)] if dataset.notes else None
     return Page(
         title=dataset.name,
-        headline=_headline(dataset, summary),
-        lead=(
-            f"{dataset.num_train:,} training and {num_test:,} test examples of "
-            f"{dataset.num_classes} classes; {kind}: {shape}."
-        ),
+        headline=words.data_headline(dataset, summary),
+        lead=words.data_lead(dataset),
         opening=(_classes(dataset, summary),),
         sections=(
             *section("images", "Images", figure),
             *section("columns", "Columns", _columns(summary)),
-            *section("duplicates", "Duplicates", Paragraph(_duplicates(summary))),
-            *section("resolution", "What can be seen", Paragraph(_resolution(dataset, summary))),
+            *section("duplicates", "Duplicates", Paragraph(words.duplicates_sentence(summary))),
+            *section(
+                "resolution",
+                "What can be seen",
+                *section("resolution", "What can be seen", Paragraph(seen)),
+            ),
             *section("notes", "Notes of the reader", notes),
-            *section("next", "Next", Paragraph(_time(seconds)), Code(command)),
+            *section("next", "Next", Paragraph(words.time_sentence(seconds)), Code(command)),
         ),
         styles={},
     )
@@ -88,17 +87,6 @@ def _print_block(block: Block) -> None:
         case Remarks():
             for sentence in block.sentences:
                 terminal.say(f"- {sentence}")
-
-
-def _headline(dataset: Dataset, summary: Summary) -> str:
-    factor, counts = summary.imbalance_factor, summary.train_counts
-    largest, smallest = (dataset.class_names[at] for at in (counts.argmax(), counts.argmin()))
-    if factor == 1:
-        return f"{dataset.name}: balanced, {counts[0]:,} training examples per class"
-    return (
-        f"{dataset.name}: imbalance factor {factor:.3g}, from {counts.max():,} training examples "
-        f"of {largest!r} to {counts.min():,} of {smallest!r}"
-    )
 
 
 def _classes(dataset: Dataset, summary: Summary) -> Table:
@@ -156,46 +144,6 @@ def _cut(rows: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
         return tuple(rows)
     half = MAX_ROWS // 2
     return (*rows[:half], *rows[-half:])
-
-
-def _duplicates(summary: Summary) -> str:
-    found = summary.duplicates
-    if not (found.train or found.test or found.across):
-        return "No example is there twice."
-    across = f"{found.across:,} test examples are in the training file too"
-    contradicting = f"{found.contradicting:,} examples equal one of another class"
-    return (
-        f"By content, {found.train:,} examples are repeated in the training file and "
-        f"{found.test:,} in the test split; {across}"
-        + (" (scores on them measure memory)" if found.across else "")
-        + (f"; {contradicting}." if found.contradicting else ".")
-    )
-
-
-def _resolution(dataset: Dataset, summary: Summary) -> str:
-    label = summary.smallest_test_class
-    number, present = int(summary.test_counts[label]), int((summary.test_counts > 0).sum())
-    step, floor = 100 / number, words.seeds_floor(0.95)  # flips need so many, of seeds or examples
-    told = (
-        f"a difference of two arms' recalls below {100 * floor / number:.3g} points ({floor} "
-        "examples) may be luck with these examples"
-        if number >= floor
-        else f"with fewer than {floor} any difference of two arms' recalls may be luck with them"
-    )
-    absent = int((summary.test_counts == 0).sum())
-    return (
-        f"The smallest test class is {dataset.class_names[label]!r} with "
-        f"{words.count(number, 'example')}: one of them moves its recall by {step:.3g} points "
-        f"and balanced accuracy by {step / present:.2g} points, and {told} (95% confidence)."
-        + (f" Without test examples: {absent} of the classes." if absent else "")
-    )
-
-
-def _time(seconds: float) -> str:
-    return (
-        f"The default study, two arms on ten seeds, takes about {words.duration(seconds)} on the "
-        "CPU cores here when they are idle (a guess from their speed; --dry-run measures it):"
-    )
 
 
 def _images(dataset: Dataset) -> ReportFigure:

@@ -16,6 +16,8 @@ from cwjax.analysis.paired import can_reject
 from cwjax.analysis.pairing import BadRun
 from cwjax.analysis.results import LookFacts, ScoreSummary, StudyComparison
 from cwjax.analysis.shape import shape
+from cwjax.data.dataset import Dataset
+from cwjax.data.summary import Summary
 
 UNDEFINED = "–"
 
@@ -645,3 +647,78 @@ def shown_metrics(study: StudyComparison) -> list[Metric]:
             if name != study.metric.name and all(name in each.scores for each in study.summaries)
         ),
     ]
+
+
+def data_headline(dataset: Dataset, summary: Summary) -> str:
+    """How imbalanced a data set is.
+
+    Args:
+        dataset: what is described.
+        summary: its facts.
+    """
+    factor, counts = summary.imbalance_factor, summary.train_counts
+    largest, smallest = (dataset.class_names[at] for at in (counts.argmax(), counts.argmin()))
+    if factor == 1:
+        return f"{dataset.name}: balanced, {counts[0]:,} training examples per class"
+    return (
+        f"{dataset.name}: imbalance factor {factor:.3g}, from {counts.max():,} training examples "
+        f"of {largest!r} to {counts.min():,} of {smallest!r}"
+    )
+
+
+def data_lead(dataset: Dataset) -> str:
+    """How many examples there are, and what they are."""
+    kind = "features" if dataset.is_features else "images"
+    shape = " x ".join(map(str, dataset.input_shape))
+    return (
+        f"{dataset.num_train:,} training and {len(dataset.test_labels):,} test examples of "
+        f"{dataset.num_classes} classes; {kind}: {shape}."
+    )
+
+
+def duplicates_sentence(summary: Summary) -> str:
+    """What examples a data set has more than once, by content."""
+    found = summary.duplicates
+    if not (found.train or found.test or found.across):
+        return "No example is there twice."
+    across = f"{found.across:,} test examples are in the training file too"
+    contradicting = f"{found.contradicting:,} examples equal one of another class"
+    return (
+        f"By content, {found.train:,} examples are repeated in the training file and "
+        f"{found.test:,} in the test split; {across}"
+        + (" (scores on them measure memory)" if found.across else "")
+        + (f"; {contradicting}." if found.contradicting else ".")
+    )
+
+
+def resolution_sentence(dataset: Dataset, summary: Summary) -> str:
+    """The smallest difference that the test split can show at all.
+
+    Args:
+        dataset: what is described.
+        summary: its facts.
+    """
+    label = summary.smallest_test_class
+    number, present = int(summary.test_counts[label]), int((summary.test_counts > 0).sum())
+    step, floor = 100 / number, seeds_floor(0.95)  # flips need so many, of seeds or examples
+    told = (
+        f"a difference of two arms' recalls below {100 * floor / number:.3g} points ({floor} "
+        "examples) may be luck with these examples"
+        if number >= floor
+        else f"with fewer than {floor} any difference of two arms' recalls may be luck with them"
+    )
+    absent = int((summary.test_counts == 0).sum())
+    return (
+        f"The smallest test class is {dataset.class_names[label]!r} with "
+        f"{count(number, 'example')}: one of them moves its recall by {step:.3g} points "
+        f"and balanced accuracy by {step / present:.2g} points, and {told} (95% confidence)."
+        + (f" Without test examples: {absent} of the classes." if absent else "")
+    )
+
+
+def time_sentence(seconds: float) -> str:
+    """What stands before the command that comes next."""
+    return (
+        f"The default study, two arms on ten seeds, takes about {duration(seconds)} on the "
+        "CPU cores here when they are idle (a guess from their speed; --dry-run measures it):"
+    )

@@ -103,7 +103,7 @@ def judge(study: StudyFile, runs: Runs, metric: str, *, num_looks: int = 0) -> J
 
 
 def _splits(study: StudyFile) -> dict[str, tuple[int, int]] | None:
-    """Of each cell the largest test and the smallest training split; None where none is drawn.
+    """The largest test and the smallest training split of each cell; None where none is drawn.
 
     With groups their sizes differ a little, and these err on the safe side.
     """

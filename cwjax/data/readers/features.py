@@ -25,7 +25,7 @@ from cwjax.data.readers.npz import (
     read_arrays,
 )
 from cwjax.data.sources import ReadOptions, require_memory, user_path
-from cwjax.data.split import with_held_out_test
+from cwjax.data.split import dataset_of_splits
 from cwjax.errors import DataError
 
 if TYPE_CHECKING:
@@ -128,12 +128,16 @@ def _read_npz(file: Path, group_array: str | None) -> Dataset:
         for split in splits
     ]
     labels, class_names = _npz_labels(file, arrays, splits)
-    names = group_arrays(group_array, has_test=len(splits) == 2)
-    facts: dict[str, Any] = {"groups": groups_of(file, arrays, names)}
+    names: tuple[str, ...] = ()
     if "feature_names" in arrays:
-        feature_names = class_names_of(f"{file}: feature_names", arrays["feature_names"])
-        facts["columns"] = tuple(map(Column, feature_names))
-    return _dataset(file, features, labels, class_names, facts)
+        names = class_names_of(f"{file}: feature_names", arrays["feature_names"])
+    return dataset_of_splits(
+        file.stem,
+        list(zip(features, labels, strict=True)),
+        class_names,
+        columns=tuple(map(Column, names)),
+        groups=groups_of(file, arrays, group_arrays(group_array, has_test=len(splits) == 2)),
+    )
 
 
 def _npz_labels(
@@ -164,25 +168,27 @@ def _read_parquet(files: list[Path], settings: SourceConfig) -> Dataset:
     label_column = settings.label_column or next(
         (name for name in _LABEL_COLUMNS if name in frames[0]), _LABEL_COLUMNS[0]
     )
-    features, labels, groups = [], [], []
+    splits, groups = [], list[Any]()
     names: list[str] = []
     class_names = None
     for file, frame in zip(files, frames, strict=True):
         require_column(file, frame, label_column, "give --label-column")
         of_file, class_names = encode_labels(file, frame[label_column], class_names)
-        labels.append(of_file)
         frame = frame.drop(columns=label_column)
         if settings.group_column is not None:
             require_column(file, frame, settings.group_column, "give another --group-column")
             groups += frame[settings.group_column].tolist()
             frame = frame.drop(columns=settings.group_column)
         values, names = _feature_columns(file, frame)
-        features.append(features_to_float32(f"{file}: features", values))
-    facts: dict[str, Any] = {"columns": tuple(map(Column, names))} if names else {}
-    if settings.group_column is not None:
-        facts["groups"] = encode_groups(files[0], groups)
+        splits.append((features_to_float32(f"{file}: features", values), of_file))
     assert class_names is not None
-    return _dataset(files[0], features, labels, class_names, facts)
+    return dataset_of_splits(
+        files[0].stem,
+        splits,
+        class_names,
+        columns=tuple(map(Column, names)),
+        groups=encode_groups(files[0], groups) if groups else None,
+    )
 
 
 def _feature_columns(file: Path, frame: pd.DataFrame) -> tuple[npt.NDArray[Any], list[str]]:
@@ -210,18 +216,3 @@ def _feature_columns(file: Path, frame: pd.DataFrame) -> tuple[npt.NDArray[Any],
             "with --label-column"
         )
     return frame.to_numpy(), list(frame.columns)
-
-
-def _dataset(
-    file: Path,
-    features: list[Features],
-    labels: list[Labels],
-    class_names: tuple[str, ...],
-    facts: dict[str, Any],
-) -> Dataset:
-    """A data set of one split, or of a training and a test split."""
-    if len(features) == 1:
-        return with_held_out_test(file.stem, features[0], labels[0], class_names, **facts)
-    return Dataset.from_splits(
-        file.stem, (features[0], labels[0]), (features[1], labels[1]), class_names, **facts
-    )

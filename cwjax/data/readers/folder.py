@@ -7,7 +7,6 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -205,14 +204,16 @@ def _decode(folder: Path, tree: _Tree, group_file: Path | None, options: ReadOpt
     good = [files[place] for place in decoded.kept]
     numbers = {name: label for label, name in enumerate(class_names)}
     labels = np.array([numbers[file.class_name] for file in good], np.int32)
-    facts: dict[str, Any] = {
-        "groups": None if group_file is None else _read_groups(group_file, good),
-        "notes": (*tree.notes, *decoded.notes),
-    }
+    groups = None if group_file is None else _read_groups(group_file, good)
+    notes = (*tree.notes, *decoded.notes)
     if not tree.test:
-        return with_held_out_test(folder.name, decoded.images, labels, class_names, **facts)
+        return with_held_out_test(
+            folder.name, decoded.images, labels, class_names, groups=groups, notes=notes
+        )
     num_train = int((decoded.kept < len(tree.train)).sum())
-    return Dataset(folder.name, decoded.images, labels, num_train, class_names, **facts)
+    return Dataset(
+        folder.name, decoded.images, labels, num_train, class_names, groups=groups, notes=notes
+    )
 
 
 def _read_groups(file: Path, images: list[_File]) -> npt.NDArray[np.int32]:

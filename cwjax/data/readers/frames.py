@@ -117,7 +117,7 @@ def encode_labels(
             f"{file}: {column.name}: {len(missing)} of {len(column)} labels are missing, the first "
             f"in row {missing[0] + 1}: fill them in or leave these rows out"
         )
-    values = column.map(lambda value: int(value) if _is_whole(value) else value)
+    values = column.map(_whole)
     if class_names is None:
         levels = values.unique().tolist()
         try:
@@ -136,9 +136,13 @@ def encode_labels(
     return labels.to_numpy().astype(np.int32), class_names
 
 
-def _is_whole(value: Any) -> bool:
-    """Whether it is a float like 3.0, as pandas makes of integers beside a missing one."""
-    return isinstance(value, float) and value.is_integer()
+def to_text(value: Any) -> str:
+    """A value as a text: 3 for the 3.0 that pandas makes of an integer beside a missing one."""
+    return str(_whole(value))
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def encode_groups(file: Path, values: Sequence[Any]) -> npt.NDArray[np.int32]:

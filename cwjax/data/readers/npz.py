@@ -18,7 +18,7 @@ from cwjax.data.cache import cached_dataset
 from cwjax.data.dataset import Dataset, check_labels, numbered_classes
 from cwjax.data.readers.frames import encode_groups
 from cwjax.data.sources import ReadOptions, require_memory, user_path
-from cwjax.data.split import with_held_out_test
+from cwjax.data.split import dataset_of_splits
 from cwjax.errors import DataError, one_line
 
 _OWN_NAMES = ("images", "labels", "test_images", "test_labels")
@@ -78,12 +78,13 @@ def read_npz_dataset(file: Path, group_column: str | None = None) -> Dataset:
         check_number_of_names(file, len(class_names), labels, arrays[labels])
     else:
         class_names = numbered_classes(arrays[labels])
-    train = _examples(file, arrays, images, labels, len(class_names))
-    groups = groups_of(file, arrays, group_arrays(group_column, has_test=test_images in arrays))
-    if test_images not in arrays:
-        return with_held_out_test(file.stem, *train, class_names, groups=groups)
-    test = _examples(file, arrays, test_images, test_labels, len(class_names))
-    return Dataset.from_splits(file.stem, train, test, class_names, groups=groups)
+    splits = [
+        _examples(file, arrays, *names, len(class_names))
+        for names in ((images, labels), (test_images, test_labels))
+        if names[0] in arrays
+    ]
+    groups = groups_of(file, arrays, group_arrays(group_column, has_test=len(splits) == 2))
+    return dataset_of_splits(file.stem, splits, class_names, groups=groups)
 
 
 def group_arrays(group_column: str | None, *, has_test: bool) -> tuple[str, ...]:

@@ -13,9 +13,15 @@ import numpy.typing as npt
 from cwjax.config import SourceConfig
 from cwjax.data.cache import cached_dataset
 from cwjax.data.dataset import WARNING, Column, Dataset
-from cwjax.data.readers.frames import encode_groups, encode_labels, read_frame, require_column
+from cwjax.data.readers.frames import (
+    encode_groups,
+    encode_labels,
+    read_frame,
+    require_column,
+    to_text,
+)
 from cwjax.data.sources import ReadOptions, require_memory, user_path
-from cwjax.data.split import with_held_out_test
+from cwjax.data.split import dataset_of_splits
 from cwjax.errors import DataError
 
 if TYPE_CHECKING:
@@ -84,14 +90,14 @@ def _decode(files: list[Path], settings: SourceConfig) -> Dataset:
         frames.append(frame.drop(columns=[name for name in frame.columns if name in taken]))
     types = _find_types(files[0], frames[0], settings)
     features, columns, notes = _encode(files, frames, types)
-    facts: dict[str, Any] = {"columns": columns, "notes": (*types.notes, *notes)}
-    if settings.group_column is not None:
-        facts["groups"] = encode_groups(files[0], groups)
     assert class_names is not None
-    if len(files) == 1:
-        return with_held_out_test(files[0].stem, features[0], labels[0], class_names, **facts)
-    return Dataset.from_splits(
-        files[0].stem, (features[0], labels[0]), (features[1], labels[1]), class_names, **facts
+    return dataset_of_splits(
+        files[0].stem,
+        list(zip(features, labels, strict=True)),
+        class_names,
+        columns=columns,
+        groups=encode_groups(files[0], groups) if groups else None,
+        notes=(*types.notes, *notes),
     )
 
 
@@ -258,13 +264,9 @@ def _prepared(file: Path, frame: pd.DataFrame, types: _Types) -> pd.DataFrame:
         prepared[name] = numbers
     for name in types.categories:
         require_column(file, frame, name, "give the columns of the training file")
-        prepared[name] = frame[name].map(_text, na_action="ignore").astype(object)
+        prepared[name] = frame[name].map(to_text, na_action="ignore").astype(object)
         prepared[name][frame[name].isna()] = np.nan
     return pd.DataFrame(prepared)
-
-
-def _text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _shifts(train: pd.DataFrame, types: _Types) -> tuple[dict[str, float], list[str]]:
