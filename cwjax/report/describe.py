@@ -49,11 +49,7 @@ def describe_page(
             *section("images", "Images", figure),
             *section("columns", "Columns", _columns(summary)),
             *section("duplicates", "Duplicates", Paragraph(words.duplicates_sentence(summary))),
-            *section(
-                "resolution",
-                "What can be seen",
-                *section("resolution", "What can be seen", Paragraph(seen)),
-            ),
+            *section("resolution", "What can be seen", Paragraph(seen)),
             *section("notes", "Notes of the reader", notes),
             *section("next", "Next", Paragraph(words.time_sentence(seconds)), Code(command)),
         ),
