@@ -58,12 +58,12 @@ class SourceConfig:
     """How files of the user's own are read; a source takes the settings that concern it."""
 
     image_size: str | None = None
-    """folder: height, or height x width, that images are resized to, e.g. 32 or 48x64
+    """folder, tfds: height, or height x width, that images are resized to, e.g. 32 or 48x64
     [default: the median, made to fit into 64x64]."""
     grey: bool = False
-    """folder: turn colour images into grey ones."""
+    """folder, tfds: turn colour images into grey ones."""
     skip_bad_images: bool = False
-    """folder: leave out files that cannot be read as images, instead of stopping."""
+    """folder, tfds: leave out files that cannot be read as images, instead of stopping."""
     label_column: str | None = None
     """table, features: the column of the classes [default of features: label or labels]."""
     test_file: str | None = None
