@@ -19,7 +19,7 @@ LOOKS = (8, 10, 15, 20, 30)
 
 
 def cases(quick, thorough, slow=()):
-    """Parameters of a few seconds each, of minutes (`-m exhaustive`), and of seconds that add up."""
+    """Parameters of seconds each, of minutes (`-m exhaustive`), and of seconds that add up."""
     return [
         *quick,
         *(pytest.param(*case, marks=pytest.mark.slow) for case in slow),
