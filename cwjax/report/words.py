@@ -710,7 +710,7 @@ def resolution_sentence(dataset: Dataset, summary: Summary) -> str:
     absent = int((summary.test_counts == 0).sum())
     return (
         f"The smallest test class is {dataset.class_names[label]!r} with "
-        f"{count(number, 'example')}: one of them moves its recall by {step:.3g} points "
+        f"{count(f'{number:,}', 'example')}: one of them moves its recall by {step:.3g} points "
         f"and balanced accuracy by {step / present:.2g} points, and {told} (95% confidence)."
         + (f" Without test examples: {absent} of the classes." if absent else "")
     )
