@@ -9,7 +9,7 @@ import scipy.stats
 
 from cwjax.analysis.decision import decide
 from cwjax.analysis.intervals import Interval
-from cwjax.analysis.looks import Plan, judge_again, judge_looks
+from cwjax.analysis.looks import LookPlan, judge_again, judge_looks
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.new_test_sets import contributions, interval_from
 from cwjax.analysis.paired import Differences, judge_family
@@ -119,7 +119,7 @@ def test_simultaneous_coverage(m, n, kind, draws, record_property):
 
 
 def replayed(rows, **settings):
-    plan = Plan(LOOKS, **settings)
+    plan = LookPlan(LOOKS, **settings)
     return judge_looks(family(rows), range(LOOKS[-1]), plan, len(LOOKS), log2_flips=11)
 
 
