@@ -611,6 +611,11 @@ def chosen_text(values: Sequence[float]) -> str:
     )
 
 
+def covered(study: StudyComparison) -> str:
+    """What the first interval of every comparison holds for."""
+    return "new splits" if study.design.splits_are_new else "this test set"
+
+
 def has_new_test_sets(study: StudyComparison) -> bool:
     """Whether there are intervals over new test sets: they need logits."""
     return any(entry.new_test_sets is not None for entry in study.comparisons)
