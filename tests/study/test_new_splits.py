@@ -88,16 +88,13 @@ def test_other_metrics_and_slopes_allow_for_shared_examples_too(
     write_study(tmp_path / "out", EFFECTS, 10)
     fixed = compare(StudyDirectory(tmp_path / "out"))
     for one, other in zip(found.secondary, fixed.secondary, strict=True):
-        assert one.estimates is not None
-        assert other.estimates is not None
-        if other.estimates.seed_interval is not None:
+        if other.estimates is not None and other.estimates.seed_interval is not None:
+            assert one.estimates is not None
             naive = width(other.estimates.seed_interval)
             assert width(one.estimates.seed_interval) == pytest.approx(factor * naive)
     widths = []
-    for name, data in (
-        ("fixed", SWEEP),
-        ("new", [replace(e, test_split="per-seed") for e in SWEEP]),
-    ):
+    new = [replace(each, test_split="per-seed") for each in SWEEP]
+    for name, data in (("fixed", SWEEP), ("new", new)):
         write_study(tmp_path / name, SWEEP_EFFECTS, 10, data=data)
         slope = compare(StudyDirectory(tmp_path / name)).trends[0]
         widths.append(width(slope.interval))
