@@ -71,13 +71,19 @@ def check_input(name: str, input_shape: tuple[int, ...], dataset: str) -> None:
 
     Args:
         name: in `MODELS`.
-        input_shape: `(height, width, channels)`.
+        input_shape: `(height, width, channels)` of images, `(num_features,)` of features.
         dataset: its name, for the message.
 
     Raises:
-        ConfigError: no such network, or images that are too small for it.
+        ConfigError: no such network, features where it takes images, or images that are too small.
     """
-    smallest, (height, width, channels) = find_model(name).smallest_input, input_shape
+    smallest = find_model(name).smallest_input
+    if len(input_shape) != 3:
+        raise ConfigError(
+            f"{dataset}: {name} takes images, these are features: no network takes features yet, "
+            "describe and weights do"
+        )
+    height, width, channels = input_shape
     if height < smallest[0] or width < smallest[1]:
         fix = (
             f"channels first? give images as [n, {width}, {channels}, {height}]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -102,10 +102,15 @@ class Plan:
             num_epochs=train.num_epochs,
             normalization=train.weight_normalization,
         )
+        row = arm_row(arm, context)._replace(
+            input_fill=split.scaling.fill,
+            input_mean=split.scaling.mean,
+            input_scale=split.scaling.scale,
+        )
         return Run(
             key=RunKey(cell.name, name, seed),
             key_seed=key_seed,
-            row=arm_row(arm, context),
+            row=row,
             train_indices=split.train_indices,
             validation_indices=split.validation_indices,
             test_indices=split.test_indices,
@@ -221,7 +226,11 @@ def load_datasets(
     data: Sequence[DataConfig], options: ReadOptions | None = None
 ) -> dict[str, Dataset]:
     """Every data set once, by the name that `--dataset` gives it; errors as `load_dataset`."""
-    return {name: load_dataset(name, options) for name in dict.fromkeys(d.dataset for d in data)}
+    options, sources = options or ReadOptions(), {each.dataset: each.source for each in data}
+    return {
+        name: load_dataset(name, replace(options, source=source))
+        for name, source in sources.items()
+    }
 
 
 def lay_out(design: Design, data: Sequence[DataConfig], datasets: Mapping[str, Dataset]) -> Plan:

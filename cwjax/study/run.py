@@ -334,7 +334,10 @@ class _Driver:
         key = event.run.key
         cell, history = self._plan.cells[key.cell], self._histories.pop(key)
         counts = cell.splits[key.seed].class_counts
-        return trained_record(event, history, cell.dataset.labels, counts)
+        record = trained_record(event, history, cell.dataset.labels, counts)
+        if cell.data.test_split == "fixed":
+            return record
+        return dataclasses.replace(record, test_indices=event.run.test_indices)
 
     def _store(self, record: RunRecord) -> Iterator[RunRecord]:
         """Writes a run and those that it answers; yields each once it is written."""

@@ -24,7 +24,7 @@ from cwjax.randomness import Purpose
 class Examples(NamedTuple):
     """The data set on the device, shared by all runs."""
 
-    inputs: Leaf  # uint8 [num_examples, height, width, channels]
+    inputs: Leaf  # uint8 [num_examples, height, width, channels] or float32 [num_examples, width]
     labels: Leaf  # int32 [num_examples]
 
 
@@ -136,7 +136,7 @@ def make_programs(
     ) -> RunState:
         indices, valid, partners, mix, learning_rate = (field[position] for field in block.batches)
         labels = examples.labels[indices]
-        inputs = preprocess(examples.inputs[indices])
+        inputs = preprocess(examples.inputs[indices], row)
         inputs = mix * inputs + (1 - mix) * inputs[partners]
         dropout_key = jax.random.fold_in(purpose_key(state.key, Purpose.DROPOUT), state.step)
 
@@ -193,7 +193,7 @@ def make_programs(
 
     def evaluate(state: RunState, row: ArmRow, examples: Examples, indices: Leaf) -> jax.Array:
         """Test logits `[len(indices), num_classes]`: no dropout, no training-time adjustment."""
-        inputs = preprocess(examples.inputs[indices])
+        inputs = preprocess(examples.inputs[indices], row)
         return losses.evaluation_logits(
             logits_of(state.params, state.class_scale, row, inputs, None), row
         )
@@ -201,9 +201,19 @@ def make_programs(
     return Programs(initial_state, train_block, start_second_stage, evaluate)
 
 
-def preprocess(inputs: jax.Array) -> jax.Array:
-    """uint8 pixels to float32 in [0, 1], on the device: four times less to move and to keep."""
-    return inputs.astype(jnp.float32) / 255
+def preprocess(inputs: jax.Array, row: ArmRow) -> jax.Array:
+    """What the model sees, made on the device: four times less to move and to keep for images.
+
+    Args:
+        inputs: uint8 pixels `[batch, height, width, channels]`, which become float32 in [0, 1], or
+            float32 features `[batch, num_features]`, NaN where missing, which are standardised.
+        row: of the run; how it standardises.
+    """
+    if inputs.dtype == jnp.uint8:
+        return inputs.astype(jnp.float32) / 255
+    filled = jnp.where(jnp.isnan(inputs), row.input_fill, inputs)
+    standardised: jax.Array = (filled - row.input_mean) / row.input_scale
+    return standardised
 
 
 def is_head(path: tuple[Any, ...]) -> bool:
