@@ -32,7 +32,7 @@ from cwjax.errors import ConfigError
         (
             DataConfig,
             {"imbalance": "steps"},
-            "--imbalance is 'steps': choose one of auto, none, long_",
+            "--imbalance is 'steps': choose one of auto, no",
         ),
         (DataConfig, {"protocol": "notebook"}, "give --imbalance none, not long_tailed"),
         (DataConfig, {"imbalance": "none", "permute_classes": True}, "has no effect without an im"),
