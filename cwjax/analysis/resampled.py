@@ -51,11 +51,21 @@ class Resampled:
             raise ValueError(f"{self.num_test} test and {self.num_train} training examples")
 
     def inflation(self, num_splits: int) -> float:
-        """How many times the naive standard error the corrected one is.
+        """See the function of that name."""
+        return inflation(num_splits, self.num_test, self.num_train)
 
-        Variance s²·(1/n + n_test/n_train) instead of s²/n.
-        """
-        return math.sqrt(1 + num_splits * self.num_test / self.num_train)
+
+def inflation(num_splits: int, num_test: int, num_train: int) -> float:
+    """How many times the naive standard error the corrected one is.
+
+    The variance of the mean is s²·(1/n + n_test/n_train) instead of s²/n.
+
+    Args:
+        num_splits: n.
+        num_test: test examples of each split.
+        num_train: training examples of each split, before any imbalance is made.
+    """
+    return math.sqrt(1 + num_splits * num_test / num_train)
 
 
 def judge_resampled(
@@ -118,7 +128,7 @@ def judge_resampled(
         )
 
     judged = tuple(judge(i) for i in range(len(samples)))
-    return JudgedFamily(judged, len(p_raw), None, alpha, 0)
+    return JudgedFamily(judged, None, alpha, 0)
 
 
 def _p_value(sample: Sample, comparison: Resampled) -> float:

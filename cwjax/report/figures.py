@@ -75,10 +75,12 @@ class Studio:
         return self.figure(
             name,
             "Difference from the baseline, seed by seed",
-            "Bars are intervals on this test set; all of them hold together, and one that leaves "
-            "out 0 is an established difference." + thin_lines + _thinned(entries),
+            f"Bars are intervals on {words.covered(study)}; all of them hold together, and one "
+            "that leaves out 0 is an established difference." + thin_lines + _thinned(entries),
             f"Differences from {baseline} in {metric.title}: {'; '.join(texts)}.",
-            lambda: plots.differences(entries, metric, study.smallest_effect, self.styles),
+            lambda: plots.differences(
+                entries, metric, study.smallest_effect, self.styles, words.covered(study)
+            ),
         )
 
     def slopes(

@@ -539,6 +539,17 @@ def listed_numbers(numbers: Sequence[int]) -> str:
     return " and ".join(filter(None, [", ".join(map(str, numbers[:-1])), str(numbers[-1])]))
 
 
+def failure_line(cell: str, failure: str, *, many_cells: bool) -> str:
+    """Says that a run failed.
+
+    Args:
+        cell: of the run.
+        failure: the run and the reason.
+        many_cells: name the cell too.
+    """
+    return one_line(f"failed: {cell + ' ' if many_cells else ''}{failure}")
+
+
 def look_sentence(look: LookFacts, going_on: int) -> str:
     """What a planned look found, while the study goes on.
 
@@ -600,6 +611,11 @@ def chosen_text(values: Sequence[float]) -> str:
     )
 
 
+def covered(study: StudyComparison) -> str:
+    """What the first interval of every comparison holds for."""
+    return "new splits" if study.design.splits_are_new else "this test set"
+
+
 def has_new_test_sets(study: StudyComparison) -> bool:
     """Whether there are intervals over new test sets: they need logits."""
     return any(entry.new_test_sets is not None for entry in study.comparisons)
@@ -625,9 +641,10 @@ def definitions(study: StudyComparison) -> list[str]:
         )
     sentences.append("P(better): the share of seeds on which the arm wins; ties count half.")
     if study.family_size > 1:
+        which = "Both intervals" if has_new_test_sets(study) else "The interval"
         sentences.append(
-            "Both intervals and p are adjusted for all comparisons together; the interval alone is "
-            "what an arm would have if it were the only one."
+            f"{which} and p are adjusted for all comparisons together; the interval alone is what "
+            "an arm would have if it were the only one."
         )
     if any(entry.pairing.control for entry in study.comparisons):
         sentences.append(
@@ -710,7 +727,7 @@ def resolution_sentence(dataset: Dataset, summary: Summary) -> str:
     absent = int((summary.test_counts == 0).sum())
     return (
         f"The smallest test class is {dataset.class_names[label]!r} with "
-        f"{count(number, 'example')}: one of them moves its recall by {step:.3g} points "
+        f"{count(f'{number:,}', 'example')}: one of them moves its recall by {step:.3g} points "
         f"and balanced accuracy by {step / present:.2g} points, and {told} (95% confidence)."
         + (f" Without test examples: {absent} of the classes." if absent else "")
     )

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from cwjax.analysis.family import Comparison, JudgedStudy, conclude
+from cwjax.analysis.family import Comparison, JudgedStudy, Seeds, conclude
 from cwjax.analysis.intervals import Interval, error_rate
 from cwjax.analysis.looks import judge_again
 from cwjax.analysis.metrics import METRICS
@@ -38,11 +38,11 @@ from cwjax.store.schema import RunRecord, StudyFile, to_json
 from cwjax.study.judge import (
     Progress,
     Runs,
-    has_new_splits,
     judge,
     last_judging,
     look_facts,
     progress,
+    split_sizes,
     store_judging,
     study_pairings,
 )
@@ -204,7 +204,7 @@ def _design_facts(study: StudyFile, state: Progress, primary: JudgedStudy) -> De
         times_judged=0 if last is None else last.look,
         alpha=error_rate(study.analysis.confidence) if last is None else last.alpha,
         critical_value=primary.critical_value,
-        splits_are_new=has_new_splits(study),
+        splits_are_new=split_sizes(study) is not None,
         num_runs=len(state.expected),
         num_runs_without_looks=len(study.run_keys),
     )
@@ -334,7 +334,7 @@ def _trends(study: StudyFile, compared: Sequence[Comparison]) -> list[TrendFact]
         if comparison.estimates is not None and data.imbalance != "none":
             line = (data.dataset, data.imbalance, comparison.pairing.treatment)
             lines.setdefault(line, []).append((data.imbalance_factor, comparison))
-    trends = []
+    trends, seeds = [], Seeds(splits=split_sizes(study))
     for (dataset, imbalance, treatment), points in lines.items():
         common = sorted(set.intersection(*(set(entry.seeds) for _, entry in points)))
         if len(points) < 2 or not common:
@@ -342,7 +342,8 @@ def _trends(study: StudyFile, compared: Sequence[Comparison]) -> list[TrendFact]
         by_seed = [dict(zip(entry.seeds, entry.differences, strict=True)) for _, entry in points]
         table = [[differences[seed] for differences in by_seed] for seed in common]
         factors = tuple(factor for factor, _ in points)
-        estimate = trend(table, factors, study.analysis.confidence)
+        inflation = max(seeds.inflation(entry.pairing.cell, len(common)) for _, entry in points)
+        estimate = trend(table, factors, study.analysis.confidence, inflation)
         trends.append(
             TrendFact(
                 dataset=dataset,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cwjax.analysis.family import JudgedStudy, Pair, Seeds, compare_family
-from cwjax.analysis.looks import Judging, Plan
+from cwjax.analysis.looks import Judging, LookPlan
 from cwjax.analysis.pairing import ArmScores, Pairing, pairings
 from cwjax.analysis.results import LookFacts
 from cwjax.analysis.rules import rules_for
@@ -94,20 +94,20 @@ def judge(study: StudyFile, runs: Runs, metric: str, *, num_looks: int = 0) -> J
         num_looks: planned looks to take.
     """
     alpha = study.judgings[-1].alpha if study.judgings else None
-    seeds = Seeds(order=study.seeds, alpha=alpha, splits=_splits(study))
+    seeds = Seeds(order=study.seeds, alpha=alpha, splits=split_sizes(study))
     if study.looks:
-        plan = Plan(study.looks, study.analysis.confidence, study.analysis.smallest_effect)
+        plan = LookPlan(study.looks, study.analysis.confidence, study.analysis.smallest_effect)
         seeds = Seeds(plan, study.seeds, num_looks)
     pairs = [_pair(study, runs, pairing, metric) for pairing in study_pairings(study)]
     return compare_family(pairs, rules_for(study.analysis, metric), seeds)
 
 
-def _splits(study: StudyFile) -> dict[str, tuple[int, int]] | None:
+def split_sizes(study: StudyFile) -> dict[str, tuple[int, int]] | None:
     """The largest test and the smallest training split of each cell; None where none is drawn.
 
     With groups their sizes differ a little, and these err on the safe side.
     """
-    if not has_new_splits(study):
+    if any(cell.data.test_split == "fixed" for cell in study.cells.values()):
         return None
     return {
         name: (
@@ -116,11 +116,6 @@ def _splits(study: StudyFile) -> dict[str, tuple[int, int]] | None:
         )
         for name, cell in study.cells.items()
     }
-
-
-def has_new_splits(study: StudyFile) -> bool:
-    """Whether every seed draws its own test split, in every cell."""
-    return all(cell.data.test_split == "per-seed" for cell in study.cells.values())
 
 
 def last_judging(study: StudyFile) -> Judging | None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from cwjax.analysis.family import JudgedStudy
 from cwjax.analysis.results import LookFacts, StudyComparison
 from cwjax.arms.posthoc import RunOutputs, apply_post_hoc
 from cwjax.config import RuntimeConfig, StudyConfig
@@ -47,6 +46,7 @@ class Planned:
     """The work of this call, or up to the next look, is known; always the first event."""
 
     plan: Plan  # what the directory holds already included
+    study: StudyFile  # the content of `study.json`
     num_expected: int  # runs, finished ones included, at the end or at the next look
     num_runs: int  # to be trained now
     num_finished: int  # found in the directory, arms equal to others and post-hoc arms included
@@ -76,7 +76,6 @@ class Finished:
     """Every run is stored or has failed, and the tables are derived."""
 
     comparison: StudyComparison
-    failures: tuple[Failure, ...]
 
 
 Event: TypeAlias = Planned | TrainingEvent | RunStored | LookTaken | Finished
@@ -124,8 +123,8 @@ def run_plan(plan: Plan, path: Path, runtime: RuntimeConfig) -> Generator[Event,
         with closing(driver.train(trainer)) as events:
             yield from events
         comparison = derive(directory)
-        directory.log("finished", runs=len(plan.keys))
-        yield Finished(comparison, driver.study.failures)
+        directory.log("finished", runs=len(study.run_keys))
+        yield Finished(comparison)
 
 
 def _enter(
@@ -203,13 +202,12 @@ class _Driver:
         begun = self._checkpoints.load(missing, self.study)
         for saved in begun:
             self._histories |= saved.histories
-        stored = [key for key in self._plan.keys if self._directory.has_run(key)]
+        stored = [key for key in self.study.run_keys if self._directory.has_run(key)]
         yield self._planned(state, missing, begun)
         for key in stored:
             record = self._directory.read_run(key)  # whole: damage is told before anything trains
             yield RunStored(key, record.status, defined_scores(record))
-        if state.judged is not None:
-            yield _look_taken(state.judged)
+        yield from _look_taken(state)
         while missing:
             continued_runs = sum(len(saved.state.runs) for saved in begun)
             self._directory.log("training", runs=len(missing), continued=continued_runs)
@@ -217,9 +215,9 @@ class _Driver:
             looks_before = state.num_looks
             state, missing = self._next()
             begun = []
-            if state.judged is not None and state.num_looks > looks_before:
+            if state.num_looks > looks_before:
                 self._directory.log("look", look=state.num_looks)
-                yield _look_taken(state.judged)
+                yield from _look_taken(state)
                 if missing:
                     yield self._planned(state, missing, begun)
 
@@ -266,6 +264,7 @@ class _Driver:
         num_examples = sum(run.num_epochs * len(run.train_indices) for run in missing)
         return Planned(
             plan=self._plan,
+            study=self.study,
             num_expected=len(state.expected),
             num_runs=len(missing),
             num_finished=sum(map(self._directory.has_run, state.expected)),
@@ -295,9 +294,11 @@ class _Driver:
                     "run", cell=run.key.cell, arm=run.key.arm, seed=run.key.seed,
                     status=record.status,
                 )  # fmt: skip
-                self._checkpoints.remove_finished(run.key)
+                self._checkpoints.remove_ended(run.key)
                 return [event, *stored]
             case RunsFailed(runs, error):
+                for run in runs:
+                    self._checkpoints.remove_ended(run.key)
                 self._record_failures([Failure(run.key, one_line(error)) for run in runs])
         return [event]
 
@@ -398,6 +399,9 @@ class _Driver:
         )
 
 
-def _look_taken(judged: JudgedStudy) -> LookTaken:
-    going_on = {entry.pairing.key for entry in judged.comparisons if entry.needs_seeds}
-    return LookTaken(look_facts(judged)[-1], len(going_on))
+def _look_taken(state: Progress) -> Iterator[LookTaken]:
+    """The last planned look; nothing before the first, or where every comparison is refused."""
+    looks = () if state.judged is None else look_facts(state.judged)
+    if looks and state.judged is not None:
+        going_on = {entry.pairing.key for entry in state.judged.comparisons if entry.needs_seeds}
+        yield LookTaken(looks[-1], len(going_on))

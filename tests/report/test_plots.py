@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.results import StudyComparison
+from cwjax.data.dataset import Dataset
 from cwjax.report import class_plots, curves, disagreements, layout, plots, style
 from cwjax.report.disagreements import Disagreement, draw_disagreements, find_disagreements
 from cwjax.report.figures import Studio
@@ -232,6 +233,18 @@ def test_names_are_text_in_every_figure(tmp_path: Path) -> None:
     assert "\u202e" not in found
 
 
+def test_features_have_no_pictures(tmp_path: Path) -> None:
+    images = make_dataset()
+    values = images.inputs[:, :, 0, 0].astype(np.float32)
+    dataset = Dataset("toy", values, images.labels, images.num_train, images.class_names)
+    write_study(tmp_path / "study", {"uniform": 0.0, "balanced": 0.9}, 4, dataset=dataset)
+    figures = {figure.name: figure for figure in report_figures(load(tmp_path / "study"))}
+    assert "disagreements" not in figures
+    classes = figures["classes"]
+    assert "training images" not in classes.caption + classes.alt + classes.svg
+    assert classes.alt.endswith("class weights of each arm.")
+
+
 def test_a_run_that_failed_is_no_obstacle(tmp_path: Path) -> None:
     effects = {"uniform": 0.0, "balanced": 0.9, "focal": 0.05}
     failures = {("uniform", 0): "no memory", ("focal", 1): "no memory"}
@@ -360,3 +373,15 @@ def test_the_users_matplotlibrc_and_backend_change_nothing(
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "30.0\n"  # what the user asked for still holds outside
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_matplotlibrc_that_is_no_text_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
+    done = subprocess.run(
+        [sys.executable, "-c", "from cwjax.report.pages import _load_matplotlib as load; load()"],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1].startswith(
+        "cwjax.errors.ConfigError: figures cannot be drawn: matplotlib says UnicodeDecodeError"
+    )

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
-from drawn_runs import write_study
+from drawn_runs import SWEEP, SWEEP_EFFECTS, write_study
 
 from cwjax import paired_comparison
+from cwjax.analysis.intervals import Interval
 from cwjax.analysis.results import StudyComparison
 from cwjax.config import DataConfig, StudyConfig
 from cwjax.errors import ConfigError
-from cwjax.report import words
+from cwjax.report import tables, words
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import StudyFile, read_study, to_json
 from cwjax.study.derive import compare, with_judging
@@ -37,6 +38,7 @@ def test_the_verdict_is_that_of_nadeau_and_bengio(
     written, found = study
     ((num_test, num_train),) = set(written.cells[PER_SEED.name()].split_sizes.values())
     p_values = []
+    assert written.cells[PER_SEED.name()].num_test(3) == num_test
     for entry in found.comparisons:
         differences = np.array(entry.differences)
         error = np.sqrt((1 / 10 + num_test / num_train) * differences.var(ddof=1))
@@ -74,6 +76,32 @@ def test_the_same_runs_on_one_test_split_are_judged_by_flips(
     assert split.judged.interval.ci_low < fixed.judged.interval.ci_low
 
 
+def test_other_metrics_and_slopes_allow_for_shared_examples_too(
+    study: tuple[StudyFile, StudyComparison], tmp_path: Path
+) -> None:
+    def width(interval: Interval | None) -> float:
+        assert interval is not None
+        return interval.ci_high - interval.ci_low
+
+    written, found = study
+    num_test, num_train = written.cells[PER_SEED.name()].split_sizes[0]
+    factor = np.sqrt(1 + 10 * num_test / num_train)
+    write_study(tmp_path / "out", EFFECTS, 10)
+    fixed = compare(StudyDirectory(tmp_path / "out"))
+    for one, other in zip(found.secondary, fixed.secondary, strict=True):
+        if other.estimates is not None and other.estimates.seed_interval is not None:
+            assert one.estimates is not None
+            naive = width(other.estimates.seed_interval)
+            assert width(one.estimates.seed_interval) == pytest.approx(factor * naive)
+    widths = []
+    new = [replace(each, test_split="per-seed") for each in SWEEP]
+    for name, data in (("fixed", SWEEP), ("new", new)):
+        write_study(tmp_path / name, SWEEP_EFFECTS, 10, data=data)
+        slope = compare(StudyDirectory(tmp_path / name)).trends[0]
+        widths.append(width(slope.interval))
+    assert widths[1] == pytest.approx(factor * widths[0])
+
+
 def test_words_say_which_claim_is_made(study: tuple[StudyFile, StudyComparison]) -> None:
     _, found = study
     assert words.verdict_label(found.comparisons[0]) == "better on new splits"
@@ -84,6 +112,7 @@ def test_words_say_which_claim_is_made(study: tuple[StudyFile, StudyComparison])
     assert 'A verdict of "better" or "worse" holds for new splits of these data' in design
     assert "Holm's method" in design
     assert "flipping" not in design
+    assert "95% interval, new splits" in tables.differences(found).headings
     assert "other splits of these data" in " ".join(words.definitions(found))
 
 

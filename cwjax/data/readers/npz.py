@@ -199,11 +199,11 @@ def _check_headers(group_column: str | None, file: Path, headers: Mapping[str, H
             continue
         images = headers[images_name]
         _check_image_type(f"{file}: {images_name}", images.shape, images.dtype)
-        for name in (labels_name, *group_name):
+        for name, kind in zip((labels_name, *group_name), ("label", "group"), strict=False):
             if headers[name].shape[:1] != images.shape[:1]:
                 raise DataError(
                     f"{file}: {name} has shape {headers[name].shape} for {images.shape[0]} "
-                    f"{images_name}: give one per image"
+                    f"{images_name}: give one {kind} per image"
                 )
     sizes = [math.prod(each.shape) * each.dtype.itemsize for each in headers.values()]
     require_memory(file, sum(sizes))
