@@ -42,6 +42,10 @@ class ArmRow(NamedTuple):
     second_stage_from: Leaf  # [] int32: epoch from which the features are frozen
     second_stage_head: Leaf  # [] int32: 0 none, 1 head trained anew, 2 one scale a class trained
     second_stage_exponent: Leaf  # [] q of the second stage
+    learning_rate_factor: Leaf  # [] multiplies the study's learning rate
+    weight_decay: Leaf  # [] of all parameters, as the optimiser of that name takes it in PyTorch
+    input_mean: Leaf  # [num_features] of the run's own training examples; [] for images
+    input_spread: Leaf  # [num_features] their standard deviation, 1 where it is 0; [] for images
 
 
 def uniform_row(num_classes: int) -> ArmRow:
@@ -70,6 +74,10 @@ def uniform_row(num_classes: int) -> ArmRow:
         second_stage_from=np.asarray(NEVER, np.int32),
         second_stage_head=np.asarray(0, np.int32),
         second_stage_exponent=np.asarray(1, np.float32),
+        learning_rate_factor=np.asarray(1, np.float32),
+        weight_decay=np.asarray(0, np.float32),
+        input_mean=np.asarray(0, np.float32),
+        input_spread=np.asarray(1, np.float32),
     )
 
 
