@@ -10,19 +10,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cwjax.analysis.comparison import paired_comparison
+    from cwjax.api import paired_comparison
+    from cwjax.arms.arm import scheme
     from cwjax.config import (
         AnalysisConfig,
         DataConfig,
-        ExperimentConfig,
         RuntimeConfig,
+        StudyConfig,
         TrainConfig,
     )
     from cwjax.data.dataset import Dataset
     from cwjax.data.sources import load_dataset
     from cwjax.errors import ConfigError
-    from cwjax.experiment import run
-    from cwjax.training.cnn import CNN
+    from cwjax.models.cnn import CNN
+    from cwjax.study.run import run
 
 __all__ = [
     "CNN",
@@ -30,26 +31,28 @@ __all__ = [
     "ConfigError",
     "DataConfig",
     "Dataset",
-    "ExperimentConfig",
     "RuntimeConfig",
+    "StudyConfig",
     "TrainConfig",
     "load_dataset",
     "paired_comparison",
     "run",
+    "scheme",
 ]
 
 _HOMES = {
     "AnalysisConfig": "cwjax.config",
-    "CNN": "cwjax.training.cnn",
+    "CNN": "cwjax.models.cnn",
     "ConfigError": "cwjax.errors",
     "DataConfig": "cwjax.config",
     "Dataset": "cwjax.data.dataset",
-    "ExperimentConfig": "cwjax.config",
     "RuntimeConfig": "cwjax.config",
+    "StudyConfig": "cwjax.config",
     "TrainConfig": "cwjax.config",
     "load_dataset": "cwjax.data.sources",
-    "paired_comparison": "cwjax.analysis.comparison",
-    "run": "cwjax.experiment",
+    "paired_comparison": "cwjax.api",
+    "run": "cwjax.study.run",
+    "scheme": "cwjax.arms.arm",
 }
 
 

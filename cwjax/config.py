@@ -54,7 +54,7 @@ class DataConfig:
     """Which examples the runs of one cell see."""
 
     dataset: str = "mnist5k"
-    """mnist5k (embedded), mnist, fashion_mnist, idx:DIR or npz:FILE."""
+    """Data set, by its source and, for some, its place:"""
     imbalance: Imbalance = "long_tailed"
     """Profile that the training split is subsampled to; the test split stays as it is."""
     imbalance_factor: float = 50.0
@@ -115,9 +115,9 @@ class TrainConfig:
     """How one run is trained."""
 
     model: str = "cnn"
-    """Network to train (a wrong name lists all)."""
+    """Network to train:"""
     optimizer: str = "rmsprop"
-    """Optimiser (a wrong name lists all)."""
+    """Optimiser:"""
     num_epochs: int = 12
     """Passes over the training split."""
     batch_size: int = 56
@@ -131,7 +131,8 @@ class TrainConfig:
     """Class weights average 1 over the training examples (scikit-learn) or over the classes
     (the long-tail papers)."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
-    """Of matrix products on accelerators; parameters and sums stay float32. CPU: float32 only."""
+    """Precision of matrix products on accelerators; parameters and sums stay float32. CPU: float32
+    only."""
 
     def __post_init__(self) -> None:
         require_choices(self)

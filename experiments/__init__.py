@@ -1,1 +1,1 @@
-"""What is run from the checkout with `python -m`: comparisons, sweeps, reports, the benchmark."""
+"""What is run from the checkout with `python -m`: the commands of cwjax, and its benchmarks."""

@@ -10,22 +10,24 @@ the machine alone meanwhile. Rows whose library is not installed are skipped wit
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
+import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from cwjax.cli import command_line
 from cwjax.config import available_cores
 from cwjax.errors import ConfigError
-from experiments import command_line
-from experiments.peers import PeerName
+from experiments.peers import PeerName, Row
 from experiments.peers.process import measure_in_turns
 
 
@@ -55,28 +57,43 @@ class Flags:
 
 def main() -> int:
     """The script; returns its exit code."""
-    flags = command_line.parse(Flags, __doc__)
+    flags = command_line.parse(Flags, __doc__, "benchmark", sys.argv[1:])
     peers = [(name, flags.num_examples) for name in flags.peers]
     rows = measure_in_turns(peers, flags.repeats, flags.threads)
-    report = {
-        "machine": machine(flags.threads),
-        "needed_flop_per_example": needed_flop(),
-        "rows": rows,
-    }
+    report = Report(machine(flags.threads), needed_flop(), rows)
     print_report(report)
     if flags.json is not None:
-        flags.json.write_text(json.dumps(report, indent=2) + "\n")
+        write_json(flags.json, report)
     return 0
 
 
-def machine(num_cores: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Report:
+    """All that was measured, and where."""
+
+    machine: dict[str, str]
+    needed_flop_per_example: int
+    rows: list[Row]
+
+
+def machine(num_cores: int) -> dict[str, str]:
     """Where and with what the numbers were taken."""
     return {
         "processor": processor_name(),
-        "cores": num_cores,
+        "cores": str(num_cores),
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def write_json(path: Path, report: object) -> None:
+    """Writes a dataclass as indented JSON.
+
+    Args:
+        path: of the file.
+        report: the dataclass.
+    """
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
 
 
 def processor_name() -> str:
@@ -91,7 +108,7 @@ def processor_name() -> str:
 def needed_flop() -> int:
     """Floating-point operations that training on one example cannot do without.
 
-    Two an element of a matrix product, three products a layer (output, gradient of the kernel,
+    Two per element of a matrix product, three products per layer (output, gradient of the kernel,
     gradient of the input), the first layer without the last. Positions that VALID pooling
     throws away (an odd last row or column) are not counted; neither are pooling, ReLU or dropout.
     """
@@ -102,56 +119,62 @@ def needed_flop() -> int:
     return 2 * conv1 + 3 * others
 
 
-def median(row: dict[str, Any], quantity: str) -> float:
-    """The median of one measured quantity over the row's repeats."""
-    return statistics.median(repeat[quantity] for repeat in row["repeats"])
+def examples_per_second(row: Row) -> float:
+    """The median over the row's repeats."""
+    return statistics.median(repeat.examples_per_second for repeat in row.repeats)
 
 
-def print_report(report: dict[str, Any]) -> None:
+def print_report(report: Report) -> None:
     """The table, the machine, and a line for each row that was skipped."""
-    measured = [row for row in report["rows"] if "skipped" not in row]
-    training = [row for row in measured if row["name"] != "matmul"]
-    ceilings = [median(row, "gflop_per_second") for row in measured if row["name"] == "matmul"]
+    measured = [row for row in report.rows if not row.skipped]
+    training = [row for row in measured if row.name != "matmul"]
+    ceilings = [
+        statistics.median(repeat.gflop_per_second for repeat in row.repeats)
+        for row in measured
+        if row.name == "matmul"
+    ]
     console = Console()
     if training:
-        console.print(throughput_table(training, report, ceilings[0] if ceilings else None))
+        flop, ceiling = report.needed_flop_per_example, ceilings[0] if ceilings else None
+        console.print(throughput_table(training, flop, ceiling))
     for ceiling in ceilings:
         console.print(f"float32 matmul ceiling: {ceiling:.0f} GFLOP/s")
-    for row in report["rows"]:
-        if "skipped" in row:
-            console.print(f"{row['name']}: skipped, {row['skipped']}", markup=False)
-    versions = {name: version for row in measured for name, version in row["versions"].items()}
-    console.print(", ".join(f"{key} {value}" for key, value in report["machine"].items()))
+    for row in report.rows:
+        if row.skipped:
+            console.print(f"{row.name}: skipped, {row.skipped}", markup=False)
+    versions = {name: version for row in measured for name, version in row.versions.items()}
+    console.print(", ".join(f"{key} {value}" for key, value in report.machine.items()))
     console.print(", ".join(f"{name} {version}" for name, version in versions.items()))
 
 
-def throughput_table(
-    rows: list[dict[str, Any]], report: dict[str, Any], ceiling: float | None
-) -> Table:
-    """A row a training peer; `ceiling` in GFLOP/s, None where it was not measured.
+def throughput_table(rows: Sequence[Row], needed_flop: int, ceiling: float | None) -> Table:
+    """One row per training peer.
 
     `slower`: how many times as fast the fastest row is. `ceiling`: the share of it that needed
     operations make up. `MiB`: peak memory. `start`: seconds to import and build. `compile`: seconds
     until a first batch is trained, nothing being cached.
+
+    Args:
+        rows: what was measured.
+        needed_flop: floating-point operations that one example needs.
+        ceiling: GFLOP/s of matrix products; None where it was not measured.
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for column in ("examples/s", "slower", "ceiling", "MiB", "start", "compile"):
         table.add_column(column, justify="right", no_wrap=True)
-    fastest = max(median(row, "examples_per_second") for row in rows)
+    fastest = max(map(examples_per_second, rows))
     for row in rows:
-        rate = median(row, "examples_per_second")
-        share = (
-            None if ceiling is None else rate * report["needed_flop_per_example"] / 1e9 / ceiling
-        )
+        rate = examples_per_second(row)
+        share = None if ceiling is None else rate * needed_flop / 1e9 / ceiling
         table.add_row(
-            row["name"],
+            row.name,
             f"{rate:,.0f}",
             f"{fastest / rate:.2f}x",
             "–" if share is None else f"{share:.0%}",
-            f"{max(repeat['peak_memory_mib'] for repeat in row['repeats']):,.0f}",
-            f"{row['start_seconds']:.1f}",
-            f"{row['compile_seconds']:.1f}",
+            f"{max(repeat.peak_memory_mib for repeat in row.repeats):,.0f}",
+            f"{row.start_seconds:.1f}",
+            f"{row.compile_seconds:.1f}",
         )
     return table
 

@@ -7,14 +7,14 @@ from typing import TypeAlias
 
 from matplotlib.figure import Figure
 
-from cwjax.results.style import BLUE, MUTED, panels, styled, to_svg
+from cwjax.report.style import BLUE, MUTED, panels, styled, to_svg
 
 Ladders: TypeAlias = dict[str, dict[int, list[float]]]
-"""What grows -> its size -> microseconds an example of a run, in each repeat."""
+"""What grows -> its size -> microseconds per example of a run, in each repeat."""
 
 
 def cost_figure(ladders: Ladders) -> str:
-    """SVG with a panel a ladder: every repeat as a point, a line through the medians."""
+    """SVG with one panel per ladder: every repeat as a point, a line through the medians."""
     return to_svg(_draw(ladders), "cost")
 
 
@@ -33,5 +33,5 @@ def _draw(ladders: Ladders) -> Figure:
         axis.grid(axis="y")
         axis.set_xlabel(title)
         if panel.starts_row:
-            axis.set_ylabel("microseconds an\nexample of a run")
+            axis.set_ylabel("microseconds per\nexample of a run")
     return figure

@@ -8,16 +8,16 @@ repeats take turns, and medians are drawn through them. Leave the machine alone 
 
 from __future__ import annotations
 
-import json
 import statistics
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from cwjax.cli import command_line
 from cwjax.config import available_cores
 from cwjax.errors import ConfigError
-from experiments import command_line
-from experiments.benchmark import machine
+from experiments.benchmark import machine, write_json
+from experiments.peers import Row
 from experiments.peers.process import measure_in_turns
 
 RUNS_AS_DATA_GROWS = 2
@@ -50,9 +50,19 @@ class Flags:
             raise ConfigError(f"--plot is {self.plot}: give a name that ends in .svg")
 
 
+@dataclass(frozen=True)
+class Report:
+    """All that was measured, and where."""
+
+    machine: dict[str, str]
+    points: list[tuple[int, int]]
+    """Runs at once and examples of each row."""
+    rows: list[Row]
+
+
 def main() -> int:
     """The script; returns its exit code."""
-    flags = command_line.parse(Flags, __doc__)
+    flags = command_line.parse(Flags, __doc__, "scaling", sys.argv[1:])
     ladders = {
         "runs at once": [(runs, min(flags.examples)) for runs in flags.runs],
         "training examples": [(RUNS_AS_DATA_GROWS, examples) for examples in flags.examples],
@@ -61,12 +71,11 @@ def main() -> int:
     peers = [(f"cwjax-{runs}", examples) for runs, examples in points]
     rows = measure_in_turns(peers, flags.repeats, flags.threads)
     costs = {point: _microseconds(row) for point, row in zip(points, rows, strict=True)}
-    print("runs  examples  microseconds an example of a run")
+    print("runs  examples  microseconds per example of a run")
     for (runs, examples), cost in costs.items():
         print(f"{runs:4}  {examples:8,}  {statistics.median(cost):6.0f}")
     if flags.json is not None:
-        report = {"machine": machine(flags.threads), "points": points, "rows": rows}
-        flags.json.write_text(json.dumps(report, indent=2) + "\n")
+        write_json(flags.json, Report(machine(flags.threads), points, rows))
     if flags.plot is not None:
         from experiments.cost_figure import cost_figure  # matplotlib takes a second
 
@@ -78,9 +87,9 @@ def main() -> int:
     return 0
 
 
-def _microseconds(row: dict[str, Any]) -> list[float]:
-    """Of every repeat: the time that an example of a run took."""
-    return [1e6 / repeat["examples_per_second"] for repeat in row["repeats"]]
+def _microseconds(row: Row) -> list[float]:
+    """The time that an example of a run took in every repeat."""
+    return [1e6 / repeat.examples_per_second for repeat in row.repeats]
 
 
 if __name__ == "__main__":

@@ -64,7 +64,8 @@ class Evaluation:
         """Log-softmax, `[num_examples, num_classes]`."""
         shifted = self.logits.astype(np.float64)
         shifted -= shifted.max(axis=1, keepdims=True)
-        return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        log_softmax: FloatArray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return log_softmax
 
     @cached_property
     def probabilities(self) -> FloatArray:
@@ -74,7 +75,8 @@ class Evaluation:
     @cached_property
     def predictions(self) -> IntArray:
         """The class of the largest logit, the first of equals, `[num_examples]`."""
-        return self.logits.argmax(axis=1)
+        classes: IntArray = self.logits.argmax(axis=1)
+        return classes
 
     @cached_property
     def confusion(self) -> IntArray:
@@ -201,7 +203,8 @@ def calibration_error(
     edges = np.linspace(0, 1, NUM_BINS + 1)
     bins = np.searchsorted(edges[1:-1], confidence, side="left")
     gaps = sums_by_group(bins, NUM_BINS, hit - confidence, repeats)
-    return np.abs(gaps).sum(axis=-1) / confidence.size
+    error: FloatArray = np.abs(gaps).sum(axis=-1) / confidence.size
+    return error
 
 
 def auroc(
@@ -230,7 +233,8 @@ def auroc(
         for side in ("left", "right")
     )
     wins = (repeats[..., positives] * (below + not_above)).sum(axis=-1)
-    return wins / (2 * negatives.size * positives.size)
+    area: FloatArray = wins / (2 * negatives.size * positives.size)
+    return area
 
 
 def _diagonal(matrices: IntArray) -> IntArray:

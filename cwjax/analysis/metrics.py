@@ -56,7 +56,8 @@ Formula = Callable[[Evaluation], FloatArray]
 def _g_mean(e: Evaluation) -> FloatArray:
     recall = e.over_present(e.recall)
     with np.errstate(divide="ignore"):  # log(0) is -inf, and its exponential 0 again
-        return np.exp(np.log(recall).mean(axis=-1))
+        mean: FloatArray = np.exp(np.log(recall).mean(axis=-1))
+        return mean
 
 
 def _loss(e: Evaluation) -> FloatArray:

@@ -133,7 +133,9 @@ def verdict_rejects(
     critical = scipy.stats.t.ppf((1 + confidence) / 2, num_pairs - 1)
     excludes_zero = np.abs(differences.mean(axis=1)) > critical * sem
     p_values = sign_flip_p_values(differences, signs)
-    return excludes_zero & (p_values * num_comparisons < error_rate(confidence))
+    significant = p_values * num_comparisons < error_rate(confidence)
+    rejects: NDArray[np.bool_] = excludes_zero & significant
+    return rejects
 
 
 @lru_cache(maxsize=256)

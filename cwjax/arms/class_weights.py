@@ -28,7 +28,8 @@ def balanced(class_counts: np.ndarray) -> np.ndarray:
         King & Zeng 2001, "Logistic Regression in Rare Events Data".
     """
     check_class_counts(class_counts)
-    return class_counts.sum() / (len(class_counts) * class_counts)
+    weights: np.ndarray = class_counts.sum() / (len(class_counts) * class_counts)
+    return weights
 
 
 def inverse_power(class_counts: np.ndarray, gamma: float) -> np.ndarray:
@@ -48,7 +49,8 @@ def inverse_power(class_counts: np.ndarray, gamma: float) -> np.ndarray:
         Mahajan et al. 2018, "Exploring the Limits of Weakly Supervised Pretraining".
     """
     check_class_counts(class_counts)
-    return (class_counts.min() / class_counts) ** gamma
+    weights: np.ndarray = (class_counts.min() / class_counts) ** gamma
+    return weights
 
 
 def effective_number(class_counts: np.ndarray, beta: float) -> np.ndarray:
@@ -90,10 +92,13 @@ def normalize(
     Raises:
         ConfigError: another normalisation.
     """
+    normalized: np.ndarray
     if normalization == "examples":
-        return class_weights * (class_counts.sum() / (class_counts @ class_weights))
+        normalized = class_weights * (class_counts.sum() / (class_counts @ class_weights))
+        return normalized
     if normalization == "classes":
-        return class_weights * (len(class_weights) / class_weights.sum())
+        normalized = class_weights * (len(class_weights) / class_weights.sum())
+        return normalized
     raise ConfigError(f"weight normalization {normalization!r}: give 'examples' or 'classes'")
 
 

@@ -137,7 +137,8 @@ def total_epochs(arm: Arm, num_epochs: int) -> int:
     """
     if arm.kind != "two_stage":
         return num_epochs
-    return num_epochs + max(1, round(dict(arm.settings)["epochs"] * num_epochs))
+    share: float = dict(arm.settings)["epochs"]  # of the first stage
+    return num_epochs + max(1, round(share * num_epochs))
 
 
 class ArmDescription(NamedTuple):
@@ -147,6 +148,7 @@ class ArmDescription(NamedTuple):
     formula: str
     settings: str  # with their defaults, as one would type them
     source: str
+    about: str  # what it does and what its settings mean
 
 
 def list_arms() -> tuple[ArmDescription, ...]:
@@ -160,6 +162,7 @@ def list_arms() -> tuple[ArmDescription, ...]:
                 for setting in scheme.own_settings
             ),
             scheme.source,
+            scheme.about,
         )
         for scheme in schemes_in_order()
     )

@@ -55,7 +55,8 @@ def _inverse_norm(vectors: Array, axis: int, used: Array) -> Array:
 
 def evaluation_logits(logits: Array, row: ArmRow) -> Array:
     """`s·z` `[batch, num_classes]`, the logits to score: all else acts in training only."""
-    return row.scale * logits
+    scaled: Array = row.scale * logits
+    return scaled
 
 
 def class_weights_at(row: ArmRow, epoch: ArrayLike) -> Array:
@@ -158,7 +159,8 @@ def _target_loss(logits: Array, targets: Array, row: ArmRow) -> Array:
     nll = optax.losses.softmax_cross_entropy_with_integer_labels(adjusted, targets)
     mean_nll = jax.nn.logsumexp(adjusted, axis=1) - jnp.mean(adjusted, axis=1)
     smoothing = row.smoothing[targets]
-    return _focal_factor(nll, row.focal_gamma) * ((1 - smoothing) * nll + smoothing * mean_nll)
+    losses: Array = _focal_factor(nll, row.focal_gamma) * ((1 - smoothing) * nll + smoothing * mean_nll)
+    return losses
 
 
 def _focal_factor(nll: Array, gamma: Array) -> Array:

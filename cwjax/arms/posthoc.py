@@ -47,7 +47,8 @@ def posthoc_logit_adjusted(outputs: RunOutputs, *, tau: ChosenTau = None) -> Adj
     log_prior = np.log(outputs.class_counts / outputs.class_counts.sum())
 
     def adjust(logits: np.ndarray, tau: float) -> np.ndarray:
-        return logits - tau * log_prior
+        adjusted: np.ndarray = logits - tau * log_prior
+        return adjusted
 
     return _adjusted(outputs, adjust, tau, LOGIT_ADJUSTMENT_GRID)
 
@@ -68,7 +69,8 @@ def tau_norm(outputs: RunOutputs, *, tau: ChosenTau = None) -> Adjusted:
     norms = np.where(norms == 0, 1, norms)
 
     def adjust(logits: np.ndarray, tau: float) -> np.ndarray:
-        return (logits - outputs.head_bias) / norms**tau
+        adjusted: np.ndarray = (logits - outputs.head_bias) / norms**tau
+        return adjusted
 
     return _adjusted(outputs, adjust, tau, TAU_NORM_GRID)
 
@@ -85,7 +87,8 @@ def apply_post_hoc(arm: Arm, outputs: RunOutputs) -> Adjusted:
         np.isfinite(outputs.test_logits).all() and np.isfinite(outputs.validation_logits).all()
     ):
         raise ValueError(f"{arm} needs finite logits: leave diverged runs out")
-    return SCHEMES[arm.scheme].function(outputs, **dict(arm.settings))
+    adjusted: Adjusted = SCHEMES[arm.scheme].function(outputs, **dict(arm.settings))
+    return adjusted
 
 
 def _post_hoc_names() -> str:

@@ -44,7 +44,8 @@ def epoch_order(
     classes = np.searchsorted(np.cumsum(probabilities)[:-1], class_uniforms, side="right")
     first_of_class = np.cumsum(counts) - counts
     within_class = (example_uniforms * counts[classes]).astype(np.int64)
-    return by_class[first_of_class[classes] + within_class].astype(np.int32)
+    drawn: np.ndarray = by_class[first_of_class[classes] + within_class].astype(np.int32)
+    return drawn
 
 
 def class_probabilities(
@@ -65,7 +66,8 @@ def class_probabilities(
     """
     exponent, progress = _exponent_and_progress(row, epoch, num_epochs)
     powers = class_counts.astype(np.float64) ** exponent
-    return (1 - progress) * powers / powers.sum() + progress / len(class_counts)
+    probabilities: np.ndarray = (1 - progress) * powers / powers.sum() + progress / len(class_counts)
+    return probabilities
 
 
 def _exponent_and_progress(row: ArmRow, epoch: int, num_epochs: int) -> tuple[float, float]:

@@ -256,11 +256,14 @@ def _class_weight_fields(context: ArmContext, weights: np.ndarray, drw: float) -
 
 def _weights_of(arm: Arm, context: ArmContext) -> np.ndarray:
     """Class weights of an arm that is the value of another's `weights=`."""
-    return SCHEMES[arm.scheme].function(context, **arm.own_settings).class_weights
+    row: ArmRow = SCHEMES[arm.scheme].function(context, **arm.own_settings)
+    weights: np.ndarray = row.class_weights
+    return weights
 
 
 def _log_prior(context: ArmContext) -> np.ndarray:
-    return np.log(context.class_counts / context.class_counts.sum())
+    log_prior: np.ndarray = np.log(context.class_counts / context.class_counts.sum())
+    return log_prior
 
 
 def _two_stage_row(context: ArmContext, second_stage_head: int) -> ArmRow:

@@ -1,7 +1,8 @@
-"""What the scripts share: flags into dataclasses; every mistake is one line and exit code 2."""
+"""What the commands share: flags into dataclasses; every mistake is one line and exit code 2."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
@@ -10,49 +11,70 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from types import FrameType
+from typing import NoReturn, TypeVar
 
-import tyro
-
-from cwjax.errors import ConfigError
+from cwjax.cli.help import flags_of, help_text
+from cwjax.errors import ConfigError, suggestion
 
 Flags = TypeVar("Flags")
 Event = TypeVar("Event")
+Handler = Callable[[int, FrameType | None], None]
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+_PLAIN = {"±": "+/-", "–": "-", "×": "x", "…": "...", "τ": "tau", "α": "alpha", "∝": "~"}
+"""For terminals that have only some of the characters."""
+
 
 class Interrupted(BaseException):
-    """A signal asks the script to end; no error, so nothing but `run_main` catches it."""
+    """A signal asks the command to end; no error, so nothing but `run_main` catches it.
 
-    def __init__(self, number: int) -> None:
+    Args:
+        number: the signal.
+        saved: whether there was work, which is saved now.
+    """
+
+    def __init__(self, number: int, *, saved: bool = False) -> None:
         super().__init__(number)
         self.number = number
+        self.saved = saved
 
 
-def parse(
-    flags: type[Flags], description: str | None, arguments: Sequence[str] | None = None
-) -> Flags:
-    """Reads the command line into a dataclass of flags; a mistake ends the program.
+def parse(flags: type[Flags], about: str | None, name: str, arguments: Sequence[str]) -> Flags:
+    """Reads a command line into a dataclass of flags; a mistake or `--help` ends the program.
 
     Args:
         flags: the dataclass.
-        description: for --help.
-        arguments: instead of the command line's.
+        about: the command's docstring, for `--help`.
+        name: of the command.
+        arguments: what follows it.
     """
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(flags, about or "", name))
+        raise SystemExit(0)
+    _check_names(flags, arguments)
+    import tyro  # a tenth of a second: --help does without
+
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            return tyro.cli(
-                flags,
-                args=arguments,
-                description=description,
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-            )
-    except SystemExit as stop:
-        if stop.code:
-            fail(_one_line(messages.getvalue()))
-        raise
+            config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+            return tyro.cli(flags, args=list(arguments), config=config)
+    except SystemExit:
+        raise ConfigError(_one_line(messages.getvalue())) from None
+
+
+def given_flags(arguments: Sequence[str]) -> set[str]:
+    """The flags that a command line has, e.g. `--num-seeds`."""
+    words = (argument.partition("=")[0] for argument in arguments)
+    return {word.replace("_", "-") for word in words if word.startswith("--")}
+
+
+def _check_names(flags: type, arguments: Sequence[str]) -> None:
+    known = [flag.name for flag in flags_of(flags)]
+    for given in sorted(given_flags(arguments) - set(known)):
+        raise ConfigError(f"no flag {given}{suggestion(given, known)} (--help lists the flags)")
 
 
 def _one_line(boxed: str) -> str:
@@ -71,29 +93,63 @@ def _one_line(boxed: str) -> str:
     return re.sub(r"^Error parsing [\w.]+: ", "", " ".join(message)) + " (--help lists the flags)"
 
 
-def fail(message: str) -> NoReturn:
-    """Ends the program with one line on standard error and exit code 2."""
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def run_main(main: Callable[[], Any]) -> NoReturn:
-    """Runs a script; what the user can mend is one line, never a traceback."""
+def run_main(main: Callable[[], int]) -> NoReturn:
+    """Runs a command; what the user can fix is one line, never a traceback."""
+    _open_standard_streams()
     warnings.showwarning = _show_warning
     try:
         with _handled(_interrupting()):
-            raise SystemExit(main())
+            code = main()
+            for stream in (sys.stdout, sys.stderr):  # here, where a broken pipe is caught
+                stream.flush()
+            raise SystemExit(code)
     except ConfigError as error:
-        fail(str(error))
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     except Interrupted as interrupted:
-        print("interrupted: saved; the same command continues where it stopped", file=sys.stderr)
+        saved = ": saved; the same command continues where it stopped" * interrupted.saved
+        print(f"interrupted{saved}", file=sys.stderr)
         raise SystemExit(128 + interrupted.number) from None
+    except BrokenPipeError:  # who reads the output has ended, as `head` does
+        _discard_output()
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:  # a full disk, a directory that became read-only
-        fail(f"{error.filename or 'the results'}: {error.strerror or error}")
+        reason = f"{error.filename or 'the results'}: {error.strerror or error}"
+        print(f"error: {reason}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _open_standard_streams() -> None:
+    """Closed streams lead nowhere, and characters that a terminal lacks are spelled out."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            file = os.open(os.devnull, os.O_RDWR)  # the lowest free number: the one that is closed
+            setattr(sys, name, open(file, "w" if descriptor else "r"))  # noqa: SIM115
+    codecs.register_error("cwjax_plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="cwjax_plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    if all(character in _PLAIN for character in missing):
+        return "".join(map(_PLAIN.__getitem__, missing)), error.end
+    return codecs.backslashreplace_errors(error)
+
+
+def _discard_output() -> None:
+    """What is still to be flushed goes nowhere; Python would complain at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a stream without a file
+            os.dup2(nowhere, stream.fileno())
 
 
 @contextlib.contextmanager
-def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+def _handled(handler: Handler) -> Iterator[None]:
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
     # Under nohup a hangup is not to be heard.
     before = {number: signal.signal(number, handler) for number in set(STOPPING) - ignored}
@@ -104,11 +160,11 @@ def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
             signal.signal(number, previous)
 
 
-def _interrupting() -> Callable[[int, Any], None]:
+def _interrupting() -> Handler:
     """A handler that raises at the first signal; a further SIGINT ends the process at once."""
     received: list[int] = []
 
-    def interrupt(number: int, _: object) -> None:
+    def interrupt(number: int, _: FrameType | None) -> None:
         if not received:
             received.append(number)
             raise Interrupted(number)
@@ -126,11 +182,11 @@ def saved_on_signals(events: Generator[Event, None, None]) -> Iterator[Iterator[
     SIGINT ends the process at once; files are whole then too, since each is written atomically.
 
     Args:
-        events: of an experiment; closing them saves what is being trained.
+        events: of a study; closing them saves what is being trained.
     """
     received: list[int] = []
 
-    def note(number: int, _: object) -> None:
+    def note(number: int, _: FrameType | None) -> None:
         if received and number == signal.SIGINT:
             os._exit(128 + number)
         received.append(number)
@@ -138,12 +194,20 @@ def saved_on_signals(events: Generator[Event, None, None]) -> Iterator[Iterator[
     def until_signal() -> Iterator[Event]:
         for event in events:
             if received:
-                raise Interrupted(received[0])
+                raise Interrupted(received[0], saved=True)
             yield event
 
     with _handled(note), contextlib.closing(events):
         yield until_signal()
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
+) -> None:
+    """In the place of `warnings.showwarning`: the message alone."""
     print(f"warning: {message}", file=sys.stderr)

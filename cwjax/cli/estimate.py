@@ -1,4 +1,4 @@
-"""What a sweep costs on this machine: counted where possible, the speed measured."""
+"""What a study costs on this machine (`--dry-run`): counted where possible, the speed measured."""
 
 from __future__ import annotations
 
@@ -7,75 +7,129 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from datetime import timedelta
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cwjax.plan import Plan, Run, make_plan
-
-from cwjax.cell import run_keys
+from cwjax.cli.progress import print_plan
 from cwjax.config import RuntimeConfig
-from cwjax.events import RunsFailed, StepsFinished
-from cwjax.sweep.config import SweepConfig
+from cwjax.report import words
+from cwjax.store.directory import StudyDirectory
+from cwjax.study.manifest import continued, describe, grown, recorded_threads
+from cwjax.study.plan import Plan
+from cwjax.training.runs import Run, RunsFailed, StepsFinished
 
-if TYPE_CHECKING:
-    from cwjax.training.engine import Engine
+if TYPE_CHECKING:  # JAX takes seconds to import, and what is wrong is told without
+    from cwjax.training.local import Engine
 
 MEASURED_SECONDS = 8
-"""Of training, after everything is compiled."""
+"""Of training on all data sets together, after everything is compiled."""
 
 
-def estimate(config: SweepConfig, runtime: RuntimeConfig, num_shares: int) -> None:
+def print_estimate(plan: Plan, path: Path, runtime: RuntimeConfig) -> None:
     """Prints the number of runs, and the time and memory that they take here.
 
+    Args:
+        plan: what is asked for.
+        path: of the directory; what it holds already is counted, and nothing is written.
+        runtime: how to use the machine.
+
     Raises:
-        ConfigError, DataError: settings or data that the sweep itself would refuse.
+        ConfigError: the directory holds another study, or a setting that does not fit the machine.
     """
-    plans = [make_plan(cell, name) for name, cell in config.cells().items()]
-    runs = [run for plan in plans for run in plan.trained_runs]
-    num_examples = sum(run.num_epochs * len(run.train_indices) for run in runs)
-    num_stored = sum(len(run_keys(plan.config)) for plan in plans)
-    print(
-        f"{len(plans)} cells, {num_stored} runs: {len(runs)} to train, the others computed from "
-        "them; finished ones are not left out"
-    )
-    print(f"{num_examples:,} training examples over all epochs")
-    megabytes = sum(run_file_bytes(plan) * len(run_keys(plan.config)) for plan in plans) / 1e6
-    print(f"about {megabytes:,.0f} MB of files")
-    rate = measured_rate(plans[0], runtime)
-    seconds = round(num_examples / rate / num_shares)
-    each = f" for each of {num_shares} shares" if num_shares > 1 else ""
-    print(f"about {timedelta(seconds=seconds)}{each}, at {rate:,.0f} examples/s measured here")
-    print(f"about {peak_memory_gib():.1f} GiB of memory")
-
-
-def run_file_bytes(plan: Plan) -> int:
-    """Of one run's file: nearly all of it is logits, float32 for every class."""
-    split = next(iter(plan.splits.values()))
-    num_rows = len(plan.dataset.test_labels) + len(split.validation_indices)
-    return 4 * num_rows * plan.dataset.num_classes
-
-
-def measured_rate(plan: Plan, runtime: RuntimeConfig) -> float:
-    """Training examples a second of this machine, all its devices together."""
     from cwjax.training import devices
 
-    devices.configure(runtime, plan.config.train.precision)
-    from cwjax.group import choose_width, make_engine
+    device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
+    directory, failed = StudyDirectory(path), set()
+    old = directory.read_study()
+    if old is not None:
+        allowed = runtime.allow_environment_change
+        study = continued(describe(plan, device), old, allow_environment_change=allowed)
+        plan = grown(plan, study)
+        if not runtime.retry_failed:
+            failed = {failure.run for failure in study.failures}
+    print_plan(plan, path)
+    missing = [key for key in plan.keys if not directory.has_run(key)]
+    runs = [
+        run for run in plan.trained_runs if run.key not in failed and not directory.has_run(run.key)
+    ]
+    print(_count_line(plan, len(missing), len(runs), len(failed)))
+    if not runs:
+        return
+    num_examples = sum(run.num_epochs * len(run.train_indices) for run in runs)
+    print(f"{num_examples:,} training examples over all epochs")
+    bytes_of = {name: _run_file_bytes(plan, name) for name in plan.cells}
+    print(f"about {sum(bytes_of[key.cell] for key in missing) / 1e6:,.0f} MB of files")
+    seconds = sum(work.num_examples / _measured_rate(work, runtime) for work in _works(plan, runs))
+    speed = f"{num_examples / seconds:,.0f} examples/s measured here"
+    print(f"about {words.duration(seconds)}, at {speed}")
+    print(f"about {_peak_memory_gib():.1f} GiB of memory")
 
-    engine = make_engine(plan, choose_width(plan, runtime), runtime)
-    with closing(_steps(engine, plan.trained_runs)) as steps:
+
+def _count_line(plan: Plan, num_missing: int, num_trained: int, num_failed: int) -> str:
+    parts = [f"{num_trained:,} to train"]
+    if num_computed := num_missing - num_trained - num_failed:
+        parts.append(f"{num_computed:,} computed from trained ones")
+    if num_finished := len(plan.keys) - num_missing:
+        parts.append(f"{num_finished:,} finished")
+    if num_failed:
+        parts.append(f"{num_failed:,} failed before (--retry-failed trains them again)")
+    cells, runs = words.count(len(plan.cells), "cell"), words.count(len(plan.keys), "run")
+    return f"{cells}, {runs}: {', '.join(parts)}"
+
+
+def _run_file_bytes(plan: Plan, cell: str) -> int:
+    """Of one run's file: nearly all of it is logits, float32 for every class."""
+    dataset, splits = plan.cells[cell].dataset, plan.cells[cell].splits
+    num_validation = len(next(iter(splits.values())).validation_indices)
+    return 4 * (len(dataset.test_labels) + num_validation) * dataset.num_classes
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """The runs of one data set: they share their compiled programs."""
+
+    plan: Plan
+    runs: list[Run]
+    share: float
+    """Of the time for measuring."""
+
+    @property
+    def num_examples(self) -> int:
+        return sum(run.num_epochs * len(run.train_indices) for run in self.runs)
+
+
+def _works(plan: Plan, runs: Sequence[Run]) -> list[_Work]:
+    by_dataset: dict[str, list[Run]] = {}
+    for run in runs:
+        by_dataset.setdefault(plan.cells[run.key.cell].dataset.fingerprint, []).append(run)
+    return [_Work(plan, own, 1 / len(by_dataset)) for own in by_dataset.values()]
+
+
+def _measured_rate(work: _Work, runtime: RuntimeConfig) -> float:
+    """Training examples per second of this machine, all its devices together."""
+    from cwjax.training.lanes import default_lanes
+    from cwjax.training.local import Engine, make_run_programs
+    from cwjax.training.width import fitting_width
+
+    config, dataset = work.plan.design.train, work.plan.cells[work.runs[0].key.cell].dataset
+    programs = make_run_programs(dataset, config)
+    width = fitting_width(work.runs[0], dataset, programs, config, runtime.max_parallel_runs)
+    lanes = default_lanes(width)[: runtime.max_parallel_runs]
+    engine = Engine(dataset, programs, config, lanes)
+    with closing(_steps(engine, work.runs)) as steps:
         for _ in range(2 * engine.num_lanes):  # each compiles before its first
             next(steps)
         start, num_examples = time.monotonic(), 0
         for finished in steps:
             num_examples += finished
-            if time.monotonic() - start > MEASURED_SECONDS:
+            if time.monotonic() - start > MEASURED_SECONDS * work.share:
                 break
     return num_examples / (time.monotonic() - start)
 
 
 def _steps(engine: Engine, runs: Sequence[Run]) -> Generator[int, None, None]:
-    """Examples of each block of steps; small sweeps are trained again and again."""
+    """Examples of each block of steps; small studies are trained again and again."""
     while True:
         with closing(engine.train(runs)) as events:
             for event in events:
@@ -85,7 +139,7 @@ def _steps(engine: Engine, runs: Sequence[Run]) -> Generator[int, None, None]:
                     yield event.num_examples
 
 
-def peak_memory_gib() -> float:
+def _peak_memory_gib() -> float:
     """The largest resident memory of this process so far, in GiB."""
     unit = 2**30 if sys.platform == "darwin" else 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -1,82 +1,94 @@
-"""What the scripts show on a terminal: the plan, a progress bar, the result."""
+"""What a terminal shows of a study: the plan, a progress bar, the failures, the result."""
 
 from __future__ import annotations
 
 import sys
-import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from cwjax.methods.arms import list_arms
-from cwjax.plan import Plan
-from cwjax.results.summary import arm_rows, comparison_rows, secondary_rows, shown_metrics, unit
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from cwjax.analysis.metrics import METRICS, Metric
-from cwjax.analysis.power import seeds_floor
-from cwjax.events import EpochFinished, Event, Finished, Planned, RunStored, StepsFinished
+from cwjax.analysis.metrics import METRICS
+from cwjax.analysis.pairing import family_size
+from cwjax.errors import one_line
+from cwjax.report import words
+from cwjax.store.schema import Failure
+from cwjax.study.plan import Cell, Plan
+from cwjax.study.run import Event, Finished, Planned, RunStored
+from cwjax.training.runs import EpochFinished, RunKey, RunsFailed, StepsFinished
 
 LINE_SECONDS = 10
 """Without a terminal, a line of progress at most this often."""
 
 
-def print_arms() -> None:
-    """Every scheme with its formula, settings and source."""
-    print("name:setting=default, then the formula and the source; several values, as in")
-    print("tau=0.5,1, make several arms\n")
-    for arm in list_arms():
-        print(":".join(filter(None, (arm.name, arm.settings))))
-        print(f"    {arm.formula}")
-        if arm.source:
-            print(f"    {arm.source}")
-
-
 def print_plan(plan: Plan, directory: Path) -> None:
-    """What is about to be trained, and whether the seeds can be enough."""
-    config = plan.config
-    counts = plan.splits[config.all_seeds[0]].class_counts
-    print(
-        f"{plan.dataset.name}: {counts.sum():,} training examples, {counts.min()} to "
-        f"{counts.max()} a class; {len(plan.dataset.test_labels):,} test examples"
+    """Whether the seeds can be enough, and what is about to be trained.
+
+    Args:
+        plan: what the directory holds already included.
+        directory: of the results.
+    """
+    design = plan.design
+    note = words.seeds_note(
+        family_size(plan.pairings), len(design.seeds), design.analysis.confidence
     )
-    print(f"arms: {', '.join(plan.arm_names)}; {len(config.all_seeds)} seeds; results: {directory}")
-    num_comparisons = len(config.arms) - 1 - len(plan.equal_arms)
-    if num_comparisons > 0:
-        floor = seeds_floor(num_comparisons, config.analysis.confidence)
-        if len(config.all_seeds) < floor:
-            print(
-                f"note: {len(config.all_seeds)} seeds cannot give a verdict for "
-                f"{num_comparisons} comparison(s), whatever comes out: give at least {floor}"
-            )
+    if note:
+        print(note)
+    cells = list(plan.cells.values())
+    if len(cells) == 1:
+        print(_about_cell(cells[0]))
+    else:
+        print(f"{len(cells)} cells: {', '.join(plan.cells)}")
+    seeds = words.count(len(design.seeds), "seed")
+    print(f"arms: {', '.join(design.arm_names)}; {seeds}; results: {directory}", flush=True)
 
 
-def follow(events: Iterator[Event], plan: Plan, quiet: bool) -> dict[str, Any]:
-    """Shows progress until the experiment is finished; returns the comparison."""
-    tracker = _Tracker(plan)
+def _about_cell(cell: Cell) -> str:
+    counts = next(iter(cell.splits.values())).class_counts
+    return (
+        f"{cell.dataset.name}: {counts.sum():,} training examples, {counts.min():,} to "
+        f"{counts.max():,} per class; {len(cell.dataset.test_labels):,} test examples"
+    )
+
+
+def follow(events: Iterable[Event], directory: Path, *, quiet: bool) -> Finished:
+    """Shows what happens until the study is finished.
+
+    Args:
+        events: of `study.run.run_plan`.
+        directory: of the results.
+        quiet: show nothing but failed runs.
+
+    Returns:
+        The last event.
+    """
+    remaining = iter(events)
+    planned = next(remaining)
+    assert isinstance(planned, Planned)
+    if not quiet:
+        print_plan(planned.plan, directory)
+    tracker = _Tracker(planned)
     if quiet or not sys.stderr.isatty():
-        return _follow_lines(events, tracker, quiet)
-    with _Bar(tracker) as progress:
-        task: TaskID | None = None
-        for event in events:
+        return _follow_lines(remaining, tracker, quiet=quiet)
+    with _Bar(tracker) as bar:
+        task = bar.add_task("training", total=planned.num_examples or 1)
+        for event in remaining:
             tracker.update(event)
-            if isinstance(event, Planned):
-                task = progress.add_task("training", total=event.num_examples or 1, counts="")
-            elif task is not None:
-                progress.update(task, completed=tracker.num_examples, counts=tracker.counts())
+            bar.update(task, completed=tracker.num_examples)
+            if isinstance(event, RunsFailed):
+                for line in tracker.failure_lines(event):
+                    bar.console.print(line, soft_wrap=True, markup=False, highlight=False)
             if isinstance(event, Finished):
-                return event.comparison
-    raise AssertionError("an experiment ends with a Finished event")
+                return event
+    raise AssertionError("a study ends with a Finished event")
 
 
 class _Bar(Progress):
-    """The bar, and below it the mean differences so far."""
+    """The bar; below it counts, and the mean differences so far. Long lines are wrapped."""
 
     def __init__(self, tracker: _Tracker) -> None:
         self._tracker = tracker
@@ -84,144 +96,137 @@ class _Bar(Progress):
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
             TextColumn("{task.percentage:>3.0f}%"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[counts]}", markup=False),
             console=Console(stderr=True),
         )
 
-    def get_renderables(self) -> Iterator[RenderableType]:
+    def get_renderables(self) -> Iterable[RenderableType]:
         yield self.make_tasks_table(self.tasks)
-        differences = self._tracker.differences()
-        if differences:
-            yield Text("  ".join(differences))
+        yield Text(self._tracker.counts())
+        if differences := self._tracker.differences():
+            yield Text(differences)
 
 
-def _follow_lines(events: Iterator[Event], tracker: _Tracker, quiet: bool) -> dict[str, Any]:
+def _follow_lines(events: Iterator[Event], tracker: _Tracker, *, quiet: bool) -> Finished:
     last_line = time.monotonic()
     for event in events:
         tracker.update(event)
+        if isinstance(event, RunsFailed):
+            for line in tracker.failure_lines(event):
+                print(line, file=sys.stderr, flush=True)
         if not quiet and time.monotonic() - last_line > LINE_SECONDS:
             last_line = time.monotonic()
-            print(tracker.status(), file=sys.stderr, flush=True)
+            status = filter(None, (tracker.counts(), tracker.differences()))
+            print(", ".join(status), file=sys.stderr, flush=True)
         if isinstance(event, Finished):
-            return event.comparison
-    raise AssertionError("an experiment ends with a Finished event")
+            return event
+    raise AssertionError("a study ends with a Finished event")
 
 
 class _Tracker:
-    """Counts events; knows examples a second and the running mean difference of each arm."""
+    """Counts events; knows examples per second and the running mean difference of each arm."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._baseline = plan.config.baseline
-        self._metric = METRICS[plan.config.analysis.metric]
-        self._scores: dict[str, dict[int, float]] = {}
-        self._planned: Planned | None = None
+    def __init__(self, planned: Planned) -> None:
+        design = planned.plan.design
+        self._planned = planned
+        self._many_cells = len(planned.plan.cells) > 1
+        self._baseline = str(design.baseline)
+        self._metric = METRICS[design.analysis.metric]
+        self._total_runs = len(planned.plan.keys)
+        self._scores: dict[str, dict[str, dict[int, float]]] = {}  # cell -> arm -> seed -> score
+        self._cell = ""  # of the run that was stored last
+        self._num_runs = self._num_failed = self._num_epochs = 0
         self._started = time.monotonic()
-        self._num_runs = self._num_epochs = 0
-        self._total_runs = len(plan.arm_names) * len(plan.splits)
         self.num_examples = 0
 
     def update(self, event: Event) -> None:
         """Takes one event into account."""
         match event:
-            case Planned():
-                self._planned, self._started = event, time.monotonic()
             case StepsFinished(num_examples=num_examples):
                 self.num_examples += num_examples
             case EpochFinished():
                 self._num_epochs += 1
-            case RunStored(record=record):
+            case RunsFailed(runs=runs):
+                self._num_failed += len(runs)
+            case RunStored(key=key, status=status, scores=scores):
                 self._num_runs += 1
-                if record.status == "ok":  # the others are named by the verdict
-                    score = record.scores[self._metric.name]
-                    self._scores.setdefault(record.arm, {})[record.seed] = score
+                self._cell = key.cell
+                score = scores[self._metric.name]
+                if status == "ok" and score is not None:  # the verdict names the others
+                    by_arm = self._scores.setdefault(key.cell, {})
+                    by_arm.setdefault(key.arm, {})[key.seed] = score
+
+    def failure_lines(self, event: RunsFailed) -> list[str]:
+        """A line for each run that failed."""
+        reason = one_line(event.error)
+        return [failure_line(run.key, reason, self._many_cells) for run in event.runs]
 
     def counts(self) -> str:
-        """Runs, epochs, speed."""
-        if self._planned is None:
-            return "preparing"
-        return (
-            f"run {self._num_runs}/{self._total_runs}, epoch "
-            f"{self._num_epochs}/{self._planned.num_epochs}, {self._rate():,.0f} examples/s"
-        )
+        """Runs, failures, epochs, speed, time left."""
+        parts = [f"run {self._num_runs}/{self._total_runs}"]
+        if self._num_failed:
+            parts.append(f"{self._num_failed} failed")
+        parts.append(f"epoch {self._num_epochs}/{self._planned.num_epochs}")
+        rate = self.num_examples / max(time.monotonic() - self._started, 1e-9)
+        parts.append(f"{rate:,.0f} examples/s")
+        if 0 < self.num_examples < self._planned.num_examples:
+            left = (self._planned.num_examples - self.num_examples) / rate
+            parts.append(f"{words.duration(left)} left")
+        return ", ".join(parts)
 
-    def status(self) -> str:
-        """One line: counts, seconds left, mean differences so far."""
-        parts = [self.counts()]
-        if self._planned is not None and 0 < self.num_examples < self._planned.num_examples:
-            left = (self._planned.num_examples - self.num_examples) / self._rate()
-            parts.append(f"{left:,.0f} s left")
-        return ", ".join([*parts, *self.differences()])
+    def differences(self) -> str:
+        """Mean difference of each arm from the baseline over the complete pairs of a cell.
 
-    def _rate(self) -> float:
-        """Examples a second since training began."""
-        return self.num_examples / max(time.monotonic() - self._started, 1e-9)
-
-    def differences(self) -> list[str]:
-        """Each arm's mean difference from the baseline over the pairs that are complete."""
-        baseline, parts = self._scores.get(self._baseline, {}), []
-        for arm, scores in self._scores.items():
+        The cell is that of the run that was stored last.
+        """
+        by_arm = self._scores.get(self._cell, {})
+        baseline, parts = by_arm.get(self._baseline, {}), []
+        for arm, scores in by_arm.items():
             seeds = scores.keys() & baseline.keys()
             if arm != self._baseline and seeds:
                 difference = float(np.mean([scores[seed] - baseline[seed] for seed in seeds]))
-                parts.append(f"{arm} {self._metric.format_signed(difference)} (n={len(seeds)})")
-        return parts
+                parts.append(f"{arm} {words.signed(self._metric, difference)} (n={len(seeds)})")
+        cell = f"{self._cell}: " if self._many_cells and parts else ""
+        return cell + ", ".join(parts)
 
 
-def print_comparison(
-    comparison: Mapping[str, Any], metrics: Sequence[Metric] | None = None
-) -> None:
-    """The tables of scores and differences, and each verdict in a sentence.
-
-    Args:
-        comparison: the content of `comparison.json`.
-        metrics: columns of scores, the primary metric first [default: those of the reports].
-    """
-    metrics = metrics or shown_metrics(comparison)
-    metric, console = metrics[0], Console()
-    title = "mean ± standard deviation over seeds"
-    print_table(console, title, arm_rows(comparison, metrics), 2)
-    entries = comparison["comparisons"]
-    if entries:
-        title = f"{metric.title}: difference from {comparison['baseline']}, {unit(metric)}"
-        print_table(console, title, comparison_rows(entries, metric), 3)
-    if secondary := secondary_rows(comparison):
-        print_table(console, "secondary metrics: unadjusted, no verdict", secondary, 3)
-    for entry in entries:
-        console.print(entry["verdict"]["words"], soft_wrap=True, markup=False, highlight=False)
-
-
-def print_table(
-    console: Console, title: str, rows: Sequence[Mapping[str, str]], num_kept: int
-) -> None:
-    """As many columns as fit, from the left; only names of arms are ever folded.
+def failure_line(key: RunKey, reason: str, many_cells: bool) -> str:
+    """Says that a run failed.
 
     Args:
-        console: where to.
-        title: above the table.
-        rows: of equal keys, the first of which is the arm.
-        num_kept: columns besides the arm that are shown however narrow the console is.
+        key: the run.
+        reason: in one line.
+        many_cells: name its cell too.
     """
-    arm, *others = rows[0]
-    widths = {name: _column_width(name, [row[name] for row in rows]) for name in others}
-    arm_width = max(len(line) for row in rows for line in row[arm].splitlines())
-    shown = list(others)
-    while len(shown) > num_kept and _total(widths, shown, min(arm_width, 16)) > console.width:
-        shown.pop()
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(arm, overflow="fold", min_width=min(arm_width, 16))
-    for name in shown:
-        heading = "\n".join(textwrap.wrap(name, widths[name]))
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(row[name]) for name in (arm, *shown)))
-    console.print(Text(title, style="bold"))
-    console.print(table)
+    return f"failed: {key.cell + ' ' if many_cells else ''}{key}: {reason}"
 
 
-def _column_width(name: str, cells: Sequence[str]) -> int:
-    return max(map(len, [*name.split(), *cells]))
+def conclude(finished: Finished, directory: Path, *, quiet: bool) -> int:
+    """Shows the result.
+
+    Args:
+        finished: the last event.
+        directory: of the results.
+        quiet: show nothing but failed runs.
+
+    Returns:
+        The exit code: 1 where a run failed or none ended well.
+    """
+    comparison = finished.comparison
+    if not quiet:
+        from cwjax.report import terminal
+
+        terminal.print_comparison(comparison)
+        print(f"files: {directory}", flush=True)
+    print_failures(finished.failures, many_cells=len(comparison.cells) > 1)
+    return 1 if finished.failures or not comparison.num_ok_runs else 0
 
 
-def _total(widths: Mapping[str, int], shown: Sequence[str], arm_width: int) -> int:
-    return arm_width + sum(widths[name] + 3 for name in shown)
+def print_failures(failures: Iterable[Failure], *, many_cells: bool) -> None:
+    """A line on standard error for each run that failed, now or before.
+
+    Args:
+        failures: of the study.
+        many_cells: name their cells too.
+    """
+    for failure in failures:
+        print(failure_line(failure.run, failure.reason, many_cells), file=sys.stderr)

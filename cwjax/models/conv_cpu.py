@@ -112,7 +112,8 @@ def _first_max(arrays: Sequence[Array]) -> Array:
 
 def _materialise(arrays: Arrays) -> Arrays:
     """Asks XLA to compute `arrays` once, not again within every operation that reads them."""
-    return lax.optimization_barrier(arrays)
+    kept: Arrays = lax.optimization_barrier(arrays)
+    return kept
 
 
 def _listed(block: Block) -> list[Array]:

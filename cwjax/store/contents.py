@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from cwjax.errors import ConfigError
-from cwjax.store.directory import StudyDirectory
-from cwjax.store.examples import Examples, read_examples
+from cwjax.store.directory import STUDY, StudyDirectory
+from cwjax.store.examples import Examples, examples_name, read_examples
+from cwjax.store.record import HISTORY_METRICS
 from cwjax.store.schema import RunRecord, StoredCell, StudyFile
 from cwjax.training.runs import RunKey
 
@@ -109,18 +112,31 @@ def read_cell(directory: StudyDirectory, study: StudyFile, cell: str) -> CellCon
     records = tuple(directory.read_run(key) for key in keys if directory.has_run(key))
     for record in records:
         _check_record(directory, study.cells[cell], record)
-    examples = read_examples(directory, study.cells[cell].dataset.fingerprint)
+    dataset = study.cells[cell].dataset
+    examples = read_examples(directory, dataset.fingerprint)
+    labels = np.concatenate([examples.test_labels, examples.sample_labels])
+    if len(examples.test_labels) != dataset.num_test or labels.max() >= len(dataset.class_names):
+        raise ConfigError(
+            f"{examples_name(dataset.fingerprint)} is of another data set than {STUDY}: give the "
+            "directories as they were"
+        )
     return CellContents(cell, study, records, examples)
 
 
 def _check_record(directory: StudyDirectory, cell: StoredCell, record: RunRecord) -> None:
     """A run of the same arm and seed may have been copied from another study."""
+    name = directory.run_path(record.key).name
     counts = cell.class_counts.get(record.key.seed)
     shape = (cell.dataset.num_test, len(cell.dataset.class_names))
     if tuple(record.class_counts.tolist()) != counts or record.test_logits.shape != shape:
         raise ConfigError(
-            f"{directory.run_path(record.key).name} is of another study: it has "
-            f"{record.class_counts.tolist()} training examples and test logits "
-            f"{record.test_logits.shape}, expected {counts} and {shape}; remove it to train the "
-            "run again"
+            f"{name} is of another study: it has {record.class_counts.tolist()} training examples "
+            f"and test logits {record.test_logits.shape}, expected {counts} and {shape}; remove it "
+            "to train the run again"
+        )
+    columns = {"train_loss", *HISTORY_METRICS}
+    if record.history and record.history.keys() != columns:
+        raise ConfigError(
+            f"{name} is damaged (history: it has {', '.join(map(ascii, record.history))}, expected "
+            f"{', '.join(sorted(columns))}): remove it to train the run again"
         )

@@ -189,7 +189,7 @@ def open_study(directory: Path) -> Iterator[StudyDirectory]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        name = holder.read_text() if holder.exists() else "another process"
+        name = holder.read_text(errors="replace") if holder.exists() else "another process"
         raise ConfigError(
             f"--out {directory} is in use by {name}: wait for it, or give another directory"
         ) from error

@@ -57,7 +57,8 @@ def pick_examples(dataset: Dataset) -> Examples:
 def _evenly(items: np.ndarray, number: int) -> np.ndarray:
     """At most `number` of the items, the first and the last among them, in their order."""
     places = np.linspace(0, len(items) - 1, min(number, len(items)))
-    return items[places.round().astype(int)]
+    picked: np.ndarray = items[places.round().astype(int)]
+    return picked
 
 
 def examples_name(fingerprint: str) -> str:
@@ -84,8 +85,25 @@ def read_examples(directory: StudyDirectory, fingerprint: str) -> Examples:
     fix = "give the command that trained the directory again, it writes the file anew"
     try:
         with (directory.path / name).open("rb") as file:
-            return Examples(**read_npz(file, name))
+            examples = Examples(**read_npz(file, name))
     except FileNotFoundError:
         raise ConfigError(f"{name} is missing: {fix}") from None
     except (ConfigError, TypeError) as error:  # TypeError: other arrays than those of Examples
         raise ConfigError(f"{name} is damaged ({error}): remove it and {fix}") from error
+    if not _fit(examples):
+        raise ConfigError(f"{name} is damaged (its arrays do not fit): remove it and {fix}")
+    return examples
+
+
+def _fit(examples: Examples) -> bool:
+    """Whether the arrays have the types and lengths that `Examples` names."""
+    images = (examples.test_images, examples.samples)
+    integers = (examples.test_labels, examples.test_indices, examples.sample_labels)
+    return (
+        all(array.dtype == np.uint8 and array.ndim == 4 for array in images)
+        and all(array.dtype.kind in "iu" and array.ndim == 1 for array in integers)
+        and all(len(array) > 0 and array.min() >= 0 for array in integers)
+        and len(examples.test_images) == len(examples.test_indices)
+        and len(examples.samples) == len(examples.sample_labels)
+        and int(examples.test_indices.max()) < len(examples.test_labels)
+    )

@@ -10,7 +10,6 @@ meaning raises `SCHEMA_VERSION` and needs a migration in `read_study`.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
@@ -18,6 +17,7 @@ from typing import Literal, TypeVar
 import msgspec
 import numpy as np
 
+from cwjax.analysis.metrics import METRICS
 from cwjax.arms.arm import NULL_CONTROL, SCHEMES, Arm, Kind, find_scheme
 from cwjax.arms.custom_weights import CustomWeights
 from cwjax.config import AnalysisConfig, DataConfig, TrainConfig
@@ -295,7 +295,44 @@ def read_study(content: bytes, name: str) -> StudyFile:
         ConfigError: it is damaged, or of another schema version.
     """
     check_version(from_json(content, _Versioned, name).schema_version, name)
-    return from_json(content, StudyFile, name)
+    study = from_json(content, StudyFile, name)
+    _check_study(study, name)
+    return study
+
+
+def _check_study(study: StudyFile, name: str) -> None:
+    """Checks what types cannot say.
+
+    Raises:
+        ConfigError: naming the first field that does not fit the others.
+    """
+    arms, seeds = study.arm_names, study.seeds
+    _require(bool(study.arms) and study.arms[0].name == study.baseline, name, "baseline")
+    _require(len(set(arms)) == len(arms), name, "arms", "one is there twice")
+    _require(bool(seeds) and len(set(seeds)) == len(seeds), name, "seeds", "none, or one twice")
+    _require(all(0 <= seed < 2**32 for seed in seeds), name, "seeds", "one is no seed")
+    _require(bool(study.cells), name, "cells", "there is none")
+    for cell, stored in study.cells.items():
+        place, classes = f"cells.{cell!a}", stored.dataset.class_names
+        _require(cell == stored.data.name(), name, place, "its data have another name")
+        _require(len(classes) >= 2 and len(set(classes)) == len(classes), name, f"{place}.dataset")
+        sizes = (stored.dataset.num_train, stored.dataset.num_test, *stored.dataset.input_shape)
+        _require(min(sizes) >= 1, name, f"{place}.dataset", "a size is below 1")
+        _require(stored.class_counts.keys() == set(seeds), name, f"{place}.class_counts")
+        for counts in stored.class_counts.values():
+            fits = len(counts) == len(classes) and min(counts) >= 0
+            _require(fits, name, f"{place}.class_counts", "not one count per class")
+        equal = {*stored.equal_arms, *stored.equal_arms.values()}
+        _require(equal <= set(arms), name, f"{place}.equal_arms", "one is no arm of this study")
+        _require(stored.width is None or stored.width >= 1, name, f"{place}.width")
+    keys = set(study.run_keys) if study.failures else set()
+    strange = [failure.run for failure in study.failures if failure.run not in keys]
+    _require(not strange, name, "failures", "one is of no run of this study")
+
+
+def _require(condition: bool, name: str, field: str, reason: str = "does not fit the rest") -> None:
+    if not condition:
+        raise ConfigError(f"{name} is damaged ({field}: {reason})")
 
 
 @dataclass(frozen=True)
@@ -326,6 +363,7 @@ _ARRAYS = (
     "head_bias",
 )
 _GROUPS = ("class_scores", "history")
+_CLASS_SCORES = {"recall", "precision", "f1", "n_train", "n_test"}
 _HEADER = "header"
 
 
@@ -346,7 +384,7 @@ def run_header(content: io.BufferedIOBase | io.BytesIO, name: str) -> RunHeader:
     Raises:
         ConfigError: the file is damaged or of another schema version.
     """
-    return _header(read_npz(content, name, only=_HEADER), RunHeader, name)
+    return _run_header(read_npz(content, name, only=_HEADER), name)
 
 
 def run_from_npz(content: io.BufferedIOBase | io.BytesIO, name: str) -> RunRecord:
@@ -356,7 +394,7 @@ def run_from_npz(content: io.BufferedIOBase | io.BytesIO, name: str) -> RunRecor
         ConfigError: the file is damaged or of another schema version.
     """
     arrays = read_npz(content, name)
-    header = _header(arrays, RunHeader, name)
+    header = _run_header(arrays, name)
     missing = [array for array in _ARRAYS if array not in arrays]
     if missing:
         raise ConfigError(f"{name} is damaged (it has no {', '.join(missing)})")
@@ -368,7 +406,7 @@ def run_from_npz(content: io.BufferedIOBase | io.BytesIO, name: str) -> RunRecor
         }
         for group in _GROUPS
     }
-    return RunRecord(
+    record = RunRecord(
         key=header.key,
         status=header.status,
         scores={metric: _number(score) for metric, score in header.scores.items()},
@@ -377,6 +415,48 @@ def run_from_npz(content: io.BufferedIOBase | io.BytesIO, name: str) -> RunRecor
         history=groups["history"],
         **{array: arrays[array] for array in _ARRAYS},
     )
+    _check_run(record, name)
+    return record
+
+
+def _run_header(arrays: Mapping[str, np.ndarray], name: str) -> RunHeader:
+    header = _header(arrays, RunHeader, name)
+    missing = [metric for metric in METRICS if metric not in header.scores]
+    _require(not missing, name, "header.scores", f"it has no {', '.join(missing)}")
+    return header
+
+
+def _check_run(record: RunRecord, name: str) -> None:
+    """Checks that the arrays of a run fit each other.
+
+    Raises:
+        ConfigError: naming the first that does not.
+    """
+    num_classes = len(record.class_counts) if record.class_counts.ndim == 1 else 0
+    per_class, num_epochs = (num_classes,), next(map(np.shape, record.history.values()), ())
+    expected: dict[str, tuple[np.ndarray, str, tuple[int | None, ...]]] = {
+        "class_counts": (record.class_counts, "iu", per_class),
+        "class_weights": (record.class_weights, "f", per_class),
+        "confusion_matrix": (record.confusion_matrix, "iu", (num_classes, num_classes)),
+        "test_logits": (record.test_logits, "f", (None, num_classes)),
+        "validation_logits": (record.validation_logits, "f", (None, num_classes)),
+        "head_kernel": (record.head_kernel, "f", (None, num_classes)),
+        "head_bias": (record.head_bias, "f", per_class),
+        **{f"class_scores/{s}": (a, "iuf", per_class) for s, a in record.class_scores.items()},
+        **{f"history/{column}": (a, "f", num_epochs) for column, a in record.history.items()},
+    }
+    for place, (array, kinds, shape) in expected.items():
+        fits = array.ndim == len(shape) and all(
+            size in (None, actual) for size, actual in zip(shape, array.shape, strict=True)
+        )
+        if array.dtype.kind not in kinds or not fits:
+            _require(False, name, place, f"it is {array.dtype} {array.shape}")
+    _require(record.class_scores.keys() == _CLASS_SCORES, name, "class_scores", "other columns")
+    _require(len(num_epochs) == 1 or not record.history, name, "history", "not one row per epoch")
+    if record.status == "ok":
+        for place in ("test_logits", "validation_logits"):
+            finite = bool(np.isfinite(getattr(record, place)).all())
+            _require(finite, name, place, "not finite, although the run ended well")
 
 
 def checkpoint_header(arrays: dict[str, np.ndarray], name: str) -> CheckpointHeader:
@@ -386,16 +466,17 @@ def checkpoint_header(arrays: dict[str, np.ndarray], name: str) -> CheckpointHea
         ConfigError: it is of another shape or schema version.
     """
     header = _header(arrays, CheckpointHeader, name)
+    fits = len(header.histories) == len(header.runs) >= 1
+    _require(fits, name, "header.histories", "not one per run")
     del arrays[_HEADER]
     return header
 
 
 def _header(arrays: Mapping[str, np.ndarray], kind: type[Content], name: str) -> Content:
     try:
-        text = arrays[_HEADER].item()
+        content = str(arrays[_HEADER].item()).encode()
     except (KeyError, ValueError) as error:
         raise ConfigError(f"{name} is damaged (it has no header: {one_line(error)})") from error
-    content = str(text).encode()
     check_version(from_json(content, _Versioned, name).schema_version, name)
     return from_json(content, kind, name)
 
@@ -419,9 +500,12 @@ def read_npz(
     try:
         with np.load(content, allow_pickle=False) as archive:
             names = archive.files if only is None else [only] if only in archive.files else []
-            return {array: archive[array] for array in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+            arrays = {array: archive[array] for array in names}
+    except Exception as error:  # a damaged zip file can raise nearly anything
         raise ConfigError(f"{name} is damaged ({one_line(error)})") from error
+    strange = [array for array, value in arrays.items() if not isinstance(value, np.ndarray)]
+    _require(not strange, name, ascii(strange)[1:-1], "no array")
+    return arrays
 
 
 def _finite(value: float) -> float | None:

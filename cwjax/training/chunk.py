@@ -140,7 +140,8 @@ class ChunkTrainer:
     def _train_block(self, chunk: _Chunk, block: Block) -> RunState:
         block = block._replace(batches=self._lane.put_runs(block.batches))
         state = self._programs.train_block(chunk.state, chunk.rows, self._examples, block)
-        return jax.block_until_ready(state)
+        finished: RunState = jax.block_until_ready(state)
+        return finished
 
     def _evaluate(self, chunk: _Chunk, indices: np.ndarray) -> np.ndarray:
         """Logits `[num_runs, num_examples, num_classes]` of `indices [num_runs, num_examples]`."""

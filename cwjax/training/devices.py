@@ -90,9 +90,12 @@ def checked(runtime: RuntimeConfig, precision: str) -> DeviceFacts:
     """The part of `configure` that starts the backend: it checks the devices and tells them."""
     device, reason = _first_device()
     if device is None or runtime.platform not in ("auto", device.platform):
+        asked, fix = f"--platform {runtime.platform}", "give --platform auto"
+        if runtime.platform == "auto":
+            asked, fix = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')}", "unset it"
         raise ConfigError(
-            f"--platform {runtime.platform}: JAX finds no such device here ({reason}); give "
-            "--platform auto or install the extra for it, e.g. pip install -e '.[cuda]'"
+            f"{asked}: JAX finds no such device here ({reason}); {fix}, or install the extra for "
+            "it, e.g. pip install -e '.[cuda]'"
         )
     if device.platform == "cpu" and precision != "float32":
         raise ConfigError(
@@ -133,4 +136,6 @@ def _first_device() -> tuple[jax.Device | None, str]:
         device = jax.local_devices()[0]
     except RuntimeError as error:
         return None, str(error).splitlines()[0]
+    except AssertionError:  # how jax says that of JAX_PLATFORMS=cuda without CUDA's plugin
+        return None, "it finds none"
     return device, f"it finds {device.platform}"

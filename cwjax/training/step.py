@@ -7,7 +7,7 @@ indices into one shared array. All arms and seeds therefore share the four progr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -46,10 +46,14 @@ class Block(NamedTuple):
     epoch: Leaf  # int32 []
 
 
+Params: TypeAlias = "nnx.State[Any, Any]"
+"""The parameters of a model, as Flax holds them."""
+
+
 class RunState(NamedTuple):
     """All that changes while a run is trained."""
 
-    params: nnx.State
+    params: Params
     class_scale: jax.Array  # float32 [num_classes]; ones, unless a second stage learns them
     opt_state: optax.OptState
     key: jax.Array  # uint32 [2]: the run's threefry key data
@@ -72,7 +76,7 @@ def purpose_key(key_data: jax.Array, purpose: Purpose) -> jax.Array:
     return jax.random.fold_in(jax.random.wrap_key_data(key_data, impl="threefry2x32"), purpose)
 
 
-def split_model(make_model: ModelFactory, key: jax.Array) -> tuple[nnx.GraphDef, nnx.State]:
+def split_model(make_model: ModelFactory, key: jax.Array) -> tuple[nnx.GraphDef[Any], Params]:
     """A fresh model as its static structure and its parameters.
 
     Raises:
@@ -102,7 +106,7 @@ def make_programs(
     graph = nnx.graphdef(nnx.eval_shape(lambda: make_model(nnx.Rngs(params=jax.random.key(0)))))
 
     def logits_of(
-        params: nnx.State,
+        params: Params,
         class_scale: jax.Array,
         row: ArmRow,
         inputs: jax.Array,
@@ -136,7 +140,7 @@ def make_programs(
         inputs = mix * inputs + (1 - mix) * inputs[partners]
         dropout_key = jax.random.fold_in(purpose_key(state.key, Purpose.DROPOUT), state.step)
 
-        def batch_loss(trained: tuple[nnx.State, jax.Array]) -> jax.Array:
+        def batch_loss(trained: tuple[Params, jax.Array]) -> jax.Array:
             logits = logits_of(*trained, row, inputs, dropout_key)
             mixing = {
                 "class_weights": losses.class_weights_at(row, block.epoch),
@@ -168,12 +172,13 @@ def make_programs(
 
     def train_block(state: RunState, row: ArmRow, examples: Examples, block: Block) -> RunState:
         """`block.num_steps` steps. A traced bound: every length of epoch is the same program."""
-        return jax.lax.fori_loop(
+        trained: RunState = jax.lax.fori_loop(
             0,
             block.num_steps,
             lambda position, state: train_step(state, row, examples, block, position),
             state,
         )
+        return trained
 
     def start_second_stage(state: RunState, row: ArmRow) -> RunState:
         """A new head for cRT; for both second stages an optimiser that remembers nothing."""
@@ -207,11 +212,11 @@ def is_head(path: tuple[Any, ...]) -> bool:
 
 
 def keep_frozen(
-    old: tuple[nnx.State, jax.Array],
-    new: tuple[nnx.State, jax.Array],
+    old: tuple[Params, jax.Array],
+    new: tuple[Params, jax.Array],
     row: ArmRow,
     epoch: Leaf,
-) -> tuple[nnx.State, jax.Array]:
+) -> tuple[Params, jax.Array]:
     """`new`, but `old` where the arm does not train in this epoch; each is parameters, class scale.
 
     First stage: all is trained but the class scale. Second stage: cRT trains the head alone, LWS

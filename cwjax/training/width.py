@@ -66,5 +66,5 @@ def run_bytes(run: Run, dataset: Dataset, programs: Programs, config: TrainConfi
     memory = lowered.compile().memory_analysis()
     if memory is None:
         raise RuntimeError("this platform does not say how much memory a program needs")
-    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    state_bytes: int = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     return int(memory.temp_size_in_bytes) + 2 * state_bytes

@@ -18,7 +18,7 @@ library, builds the network and returns its `Training`:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -48,6 +48,31 @@ class Work:
     labels: np.ndarray  # int32 [num_examples]
     batch_size: int  # divides num_examples: no library pays for a second compilation
     num_threads: int
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One measurement of a peer: one of the two rates, and the memory."""
+
+    peak_memory_mib: float
+    examples_per_second: float = 0.0
+    train_loss: float | None = None
+    gflop_per_second: float = 0.0
+    """Of `matmul`, which trains nothing."""
+
+
+@dataclass
+class Row:
+    """What a peer says of itself, and its measurements."""
+
+    name: str
+    skipped: str = ""
+    """Why there is nothing else; empty where the peer was measured."""
+    start_seconds: float = 0.0
+    compile_seconds: float = 0.0
+    threads: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    repeats: list[Repeat] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import os
 import re
 import resource
@@ -21,15 +20,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 import tyro
 
+from cwjax.cli import command_line
 from cwjax.config import available_cores
 from cwjax.errors import ConfigError
-from experiments import command_line
-from experiments.peers import Training, Work
+from experiments.peers import Repeat, Row, Training, Work
 
 BATCH_SIZE = 56
 
@@ -42,8 +41,6 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "keras-jax": ("keras", "jax"),
     "matmul": ("jax",),
 }
-
-Repeat: TypeAlias = Callable[[], dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,36 +77,37 @@ class Flags:
 
 def main() -> int:
     """The script; returns its exit code."""
-    flags = command_line.parse(Flags, __doc__)
+    flags = command_line.parse(Flags, __doc__, "peers", sys.argv[1:])
     # Libraries greet on standard output; it is for JSON alone, so theirs goes where messages go.
     protocol = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
-    def say(message: dict[str, Any]) -> None:
-        print(json.dumps(message), file=protocol)
+    def say(message: Row | Repeat) -> None:
+        print(msgspec.json.encode(message).decode(), file=protocol)
 
     libraries = LIBRARIES[flags.library]
     missing = [name for name in libraries if importlib.util.find_spec(name) is None]
     if missing:
         reason = f"{' and '.join(missing)} not installed: pip install -e '.[peers]'"
-        say({"name": flags.name, "skipped": reason})
+        say(Row(flags.name, skipped=reason))
         return 0
     use_cores(flags.threads)
     start = time.perf_counter()
     compile_all, repeat = prepare(flags)
     built = time.perf_counter()
     compile_all()
-    ready = {
-        "name": flags.name,
-        "start_seconds": built - start,
-        "compile_seconds": time.perf_counter() - built,
-        "threads": flags.threads,
-        "versions": {name: importlib.import_module(name).__version__ for name in libraries},
-    }
+    row = Row(
+        flags.name,
+        start_seconds=built - start,
+        compile_seconds=time.perf_counter() - built,
+        threads=flags.threads,
+        versions={name: importlib.import_module(name).__version__ for name in libraries},
+    )
     if not flags.serve:
-        say(ready | {"repeats": [repeat() for _ in range(flags.repeats)]})
+        row.repeats = [repeat() for _ in range(flags.repeats)]
+    say(row)
+    if not flags.serve:
         return 0
-    say(ready)
     for line in sys.stdin:
         if line.strip() == "go":
             say(repeat())
@@ -137,7 +135,7 @@ def use_cores(num_cores: int) -> None:
     os.sched_setaffinity(0, cores[:num_cores])
 
 
-def prepare(flags: Flags) -> tuple[Callable[[], object], Repeat]:
+def prepare(flags: Flags) -> tuple[Callable[[], object], Callable[[], Repeat]]:
     """Imports the peer's library and builds; what it returns compiles, and makes one measurement.
 
     What compiles also trains on a batch, which is short beside it.
@@ -146,17 +144,19 @@ def prepare(flags: Flags) -> tuple[Callable[[], object], Repeat]:
         from experiments.peers import matmul
 
         compile_all, gflop_per_second = matmul.prepare()
-        return compile_all, lambda: {"gflop_per_second": gflop_per_second()} | peak_memory()
+        return compile_all, lambda: Repeat(
+            gflop_per_second=gflop_per_second(), peak_memory_mib=peak_memory_mib()
+        )
     work = load_work(flags)
     num_runs = int(flags.name.removeprefix("cwjax-")) if flags.library == "cwjax" else 1
     training = build(flags.name, work, num_runs)
 
-    def repeat() -> dict[str, float]:
+    def repeat() -> Repeat:
         start = time.perf_counter()
         loss = training.epoch()
         seconds = time.perf_counter() - start
         rate = num_runs * len(work.labels) / seconds
-        return {"examples_per_second": rate, "train_loss": loss} | peak_memory()
+        return Repeat(examples_per_second=rate, train_loss=loss, peak_memory_mib=peak_memory_mib())
 
     return training.first_batch, repeat
 
@@ -188,17 +188,17 @@ def load_work(flags: Flags) -> Work:
     num_examples = flags.num_examples // BATCH_SIZE * BATCH_SIZE
     chosen = np.arange(num_examples) % len(dataset.train_labels)
     return Work(
-        images=dataset.train_images[chosen].astype(np.float32) / 255,
+        images=dataset.train_inputs[chosen].astype(np.float32) / 255,
         labels=dataset.train_labels[chosen],
         batch_size=BATCH_SIZE,
         num_threads=flags.threads,
     )
 
 
-def peak_memory() -> dict[str, float]:
+def peak_memory_mib() -> float:
     """The largest resident memory of this process so far, in MiB."""
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    return {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 if __name__ == "__main__":

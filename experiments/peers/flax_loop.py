@@ -32,14 +32,16 @@ class CNN(nnx.Module):
 
 @nnx.jit
 def train_step(
-    model: CNN, optimizer: nnx.Optimizer, images: jax.Array, labels: jax.Array
+    model: CNN, optimizer: nnx.Optimizer[CNN], images: jax.Array, labels: jax.Array
 ) -> jax.Array:
     """One update of model and optimizer in place; returns the batch's mean loss."""
 
     def mean_loss(model: CNN) -> jax.Array:
         logits = model(images)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        loss: jax.Array = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return loss.mean()
 
+    loss: jax.Array
     loss, grads = nnx.value_and_grad(mean_loss)(model)
     optimizer.update(model, grads)
     return loss

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
+import msgspec
 from rich.console import Console
 from rich.progress import track
 
 from cwjax.errors import ConfigError
+from experiments.peers import Repeat, Row
 
 T = TypeVar("T")
 
 
-def measure_in_turns(
-    peers: Sequence[tuple[str, int]], repeats: int, threads: int
-) -> list[dict[str, Any]]:
-    """What each peer says of itself, with its `repeats`; or with `skipped`, the reason.
+def measure_in_turns(peers: Sequence[tuple[str, int]], repeats: int, threads: int) -> list[Row]:
+    """Each peer's row.
 
     Args:
         peers: name, and the number of examples that a repeat trains on.
@@ -33,18 +32,17 @@ def measure_in_turns(
         ConfigError: a peer that ended.
     """
     with ExitStack() as stack:
-        rows, running = [], []
+        rows, running = list[Row](), []
         # One after the other: a start is measured too.
         for name, num_examples in progress(peers, "starting"):
             process = stack.enter_context(PeerProcess(name, num_examples, threads))
-            row = process.answer()
+            row = msgspec.json.decode(process.answer(), type=Row)
             rows.append(row)
-            if "skipped" not in row:
-                row["repeats"] = []
+            if not row.skipped:
                 running.append((process, row))
         turns = [turn for _ in range(repeats) for turn in running]
         for process, row in progress(turns, "measuring"):
-            row["repeats"].append(process.measure())
+            row.repeats.append(process.measure())
     return rows
 
 
@@ -82,8 +80,8 @@ class PeerProcess:
         self._process.communicate()
         self._messages.close()
 
-    def answer(self) -> dict[str, Any]:
-        """The next line of the peer: after its start what it is, then a measurement a time.
+    def answer(self) -> str:
+        """The next line of the peer: after its start its row, then one measurement per line.
 
         Raises:
             ConfigError: the peer ended instead; with the last line that it wrote.
@@ -94,11 +92,11 @@ class PeerProcess:
             self._messages.seek(0)
             reason = (self._messages.read().strip().splitlines() or ["no message"])[-1]
             raise ConfigError(f"{self.name}: {reason.removeprefix('error: ')}")
-        return json.loads(line)
+        return line
 
-    def measure(self) -> dict[str, Any]:
+    def measure(self) -> Repeat:
         """One repeat."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
-        return self.answer()
+        return msgspec.json.decode(self.answer(), type=Repeat)

@@ -49,6 +49,7 @@ def prepare(work: Work, *, channels_last: bool) -> Training:
 
     def train_epoch() -> float:
         batches = torch.randperm(len(labels)).split(work.batch_size)
-        return torch.stack([train_step(batch) for batch in batches]).mean().item()
+        mean_loss: float = torch.stack([train_step(batch) for batch in batches]).mean().item()
+        return mean_loss
 
     return Training(lambda: train_step(torch.arange(work.batch_size)), train_epoch)

@@ -7,14 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from cwjax.analysis import comparison
-from cwjax.analysis.comparison import compare_arms, find_metric, paired_comparison
-from cwjax.analysis.family import compare_family
-from cwjax.analysis.metrics import METRICS
-from cwjax.analysis.pairing import ArmScores, Pair
+from cwjax.analysis import family
+from cwjax.analysis.family import Comparison, Pair, compare_family, paired_comparison
+from cwjax.analysis.metrics import METRICS, find_metric
+from cwjax.analysis.pairing import ArmScores, BadRun, Pairing, SeedFacts, family_size, pairings
 from cwjax.analysis.rules import Rules
 from cwjax.analysis.stats import holm
 from cwjax.errors import ConfigError
+from cwjax.store.schema import from_json, to_json
 
 RNG = np.random.default_rng(7)
 UNIFORM = dict(enumerate((0.9 + RNG.normal(0, 0.01, 10)).tolist()))
@@ -31,12 +31,34 @@ def baseline(**changes):
     return dataclasses.replace(ArmScores("uniform", UNIFORM), **changes)
 
 
-def by_treatment(results):
-    return {result.treatment: result for result in results}
+def compare_arms(arms, baseline, rules, *, equal_arms=None, controls=()):
+    """Each arm with the baseline; an equal arm, which is not trained itself, has its equal's runs.
+
+    Args:
+        arms: their runs.
+        baseline: its name.
+        rules: what they are judged by.
+        equal_arms: arms without runs of their own -> the arm whose runs they have.
+        controls: names of A/A controls.
+    """
+    runs = {each.name: each for each in arms}
+    for name, other in (equal_arms or {}).items():
+        runs[name] = dataclasses.replace(runs[other], name=name)
+    return compare_family(
+        [
+            Pair(pairing, runs[pairing.baseline], runs[pairing.treatment])
+            for pairing in pairings(list(runs), baseline, equal_arms or {}, controls=controls)
+        ],
+        rules,
+    )
+
+
+def by_treatment(results: tuple[Comparison, ...]) -> dict[str, Comparison]:
+    return {result.pairing.treatment: result for result in results}
 
 
 def test_docstring_example():
-    outcome = doctest.testmod(comparison)
+    outcome = doctest.testmod(family)
     assert outcome.attempted >= 5
     assert outcome.failed == 0
 
@@ -47,7 +69,7 @@ def test_family_is_adjusted_by_holm():
     raw = [r.estimates.p_value for r in results]
     assert [r.evidence.p_holm for r in results] == list(holm(raw))
     assert {r.evidence.num_comparisons for r in results} == {3}
-    assert [r.treatment for r in results] == ["a", "b", "c"]
+    assert [r.pairing.treatment for r in results] == ["a", "b", "c"]
 
 
 def test_paired_comparison_adjusts_by_bonferroni():
@@ -61,36 +83,55 @@ def test_control_is_outside_the_family():
     results = by_treatment(compare_arms(arms, "uniform", Rules(), controls=["null"]))
     assert results["a"].evidence.num_comparisons == 1
     assert results["null"].evidence.p_holm == results["null"].estimates.p_value
-    assert results["null"].control
-    assert not results["a"].control
+    assert results["null"].pairing.control
+    assert not results["a"].pairing.control
 
 
 def test_equal_arms_count_once():
     arms = [baseline(), arm("logit_adjusted", 0.004, seed=1), arm("c", 0.001, seed=2)]
-    same_as = {"balanced_softmax": "logit_adjusted", "balanced": "uniform"}
-    results = by_treatment(compare_arms(arms, "uniform", Rules(), same_as=same_as))
+    equal_arms = {"balanced_softmax": "logit_adjusted", "balanced": "uniform"}
+    results = by_treatment(compare_arms(arms, "uniform", Rules(), equal_arms=equal_arms))
     assert set(results) == {"logit_adjusted", "c", "balanced_softmax", "balanced"}
     assert results["logit_adjusted"].evidence.num_comparisons == 2
     twin, original = results["balanced_softmax"], results["logit_adjusted"]
     assert twin.evidence == original.evidence
-    assert twin.verdict.key == original.verdict.key
-    assert "balanced_softmax has the same settings as logit_adjusted here" in twin.verdict.words
+    assert twin.verdict == original.verdict
+    assert twin.pairing.same_as == "logit_adjusted"
+    assert original.pairing.same_as is None
     assert results["balanced"].verdict.key == "identical"
     assert set(results["balanced"].differences) == {0.0}
-    assert "balanced has the same settings as uniform here" in results["balanced"].verdict.words
+    assert results["balanced"].pairing.same_as == "uniform"
 
 
 def test_baseline_may_be_the_untrained_twin():
     arms = [baseline(), arm("c", 0.01, seed=2)]
-    results = by_treatment(compare_arms(arms, "balanced", Rules(), same_as={"balanced": "uniform"}))
+    equal_arms = {"balanced": "uniform"}
+    results = by_treatment(compare_arms(arms, "balanced", Rules(), equal_arms=equal_arms))
     assert results["uniform"].verdict.key == "identical"
+    assert results["uniform"].pairing.same_as == "balanced"
     assert results["c"].evidence.num_comparisons == 1
 
 
+def test_an_equal_arm_counts_once_whatever_stands_first():
+    """The family is what is compared, not what was trained: equals of a treatment add nothing."""
+    names = ["uniform", "a", "b", "c", "null"]
+    made = pairings(names, "uniform", {"b": "a", "c": "a"}, controls=["null"])
+    assert [each.same_as for each in made] == [None, "a", "a", None]
+    assert [each.in_family for each in made] == [True, True, True, False]
+    assert family_size(made) == 1
+    assert family_size(pairings(names, "uniform", {"b": "uniform"}, controls=["null"])) == 2
+    assert family_size(pairings(names, "uniform", {}, controls=["null"])) == 3
+    cells = [*pairings(names, "uniform", {}, "x"), *pairings(names, "uniform", {"b": "a"}, "y")]
+    assert family_size(cells) == 4 + 3
+
+
 def test_cells_of_a_sweep_are_one_family():
-    pairs = [Pair(baseline(), arm("a", 0.003, seed=1), cell=cell) for cell in ("10", "100")]
+    pairs = [
+        Pair(Pairing(cell, "uniform", "a"), baseline(), arm("a", 0.003, seed=1))
+        for cell in ("10", "100")
+    ]
     results = compare_family(pairs, Rules())
-    assert [r.cell for r in results] == ["10", "100"]
+    assert [r.pairing.cell for r in results] == ["10", "100"]
     assert {r.evidence.num_comparisons for r in results} == {2}
     planned = compare_family(pairs, Rules(num_comparisons=5))
     assert planned[0].evidence.num_comparisons == 5
@@ -103,7 +144,7 @@ def test_diverged_run_is_refused_by_name_and_stays_in_the_family():
     results = by_treatment(compare_arms(arms, "uniform", Rules()))
     refused = results["a"]
     assert refused.verdict.key == "refused"
-    assert "a seed 3 (diverged)" in refused.verdict.words
+    assert refused.facts == SeedFacts(refused=(BadRun("a", 3, "diverged"),))
     assert refused.estimates is refused.evidence is None
     assert refused.seeds == refused.differences == ()
     assert results["b"].evidence.num_comparisons == 2
@@ -111,22 +152,21 @@ def test_diverged_run_is_refused_by_name_and_stays_in_the_family():
 
 
 @pytest.mark.fault(51)
-def test_drop_pair_is_printed():
+def test_dropped_pairs_are_told():
     arms = [baseline(), arm("a", 0.01, bad={3: "diverged", 5: "failed"})]
     (result,) = compare_arms(arms, "uniform", Rules(diverged="drop-pair"))
     assert result.seeds == (0, 1, 2, 4, 6, 7, 8, 9)
     assert result.verdict.key == "better"
-    assert result.verdict.words.endswith(
-        "Left out with their pairs: a seed 3 (diverged), a seed 5 (failed)."
-    )
+    dropped = (BadRun("a", 3, "diverged"), BadRun("a", 5, "failed"))
+    assert result.facts == SeedFacts(dropped=dropped)
 
 
 @pytest.mark.fault(51)
-def test_worst_score_is_printed_and_counts():
+def test_worst_score_is_told_and_counts():
     arms = [baseline(), arm("a", 0.01, bad={3: "diverged"})]
     (result,) = compare_arms(arms, "uniform", Rules(diverged="worst-score"))
     assert result.differences[3] == -UNIFORM[3]
-    assert result.verdict.words.endswith("Counted with the worst score, 0: a seed 3 (diverged).")
+    assert result.facts == SeedFacts(worst=(BadRun("a", 3, "diverged"),))
     ece = Rules(metric=METRICS["ece"], diverged="worst-score")
     (result,) = compare_arms(arms, "uniform", ece)
     assert result.differences[3] == 1 - UNIFORM[3]
@@ -139,7 +179,7 @@ def test_loss_has_no_worst_score():
     arms = [baseline(), arm("a", bad={3: "diverged"})]
     (result,) = compare_arms(arms, "uniform", secondary)
     assert result.estimates is result.verdict is None
-    assert result.notes == ("Not compared, because of a seed 3 (diverged).",)
+    assert result.facts == SeedFacts(refused=(BadRun("a", 3, "diverged"),))
 
 
 @pytest.mark.fault(52)
@@ -149,23 +189,19 @@ def test_all_runs_diverged():
     assert refused.verdict.key == "refused"
     (dropped,) = compare_arms([baseline(), all_bad], "uniform", Rules(diverged="drop-pair"))
     assert dropped.verdict.key == "no_verdict"
-    assert dropped.verdict.words.startswith("No verdict: no pair of runs of a and uniform is left")
+    assert dropped.estimates is None
+    assert len(dropped.facts.dropped) == len(UNIFORM)
     (worst,) = compare_arms([baseline(), all_bad], "uniform", Rules(diverged="worst-score"))
     assert worst.verdict.key == "worse"
 
 
 @pytest.mark.fault(50)
-def test_unequal_seeds_are_said_loudly():
+def test_unequal_seeds_are_told():
     short = arm("a", 0.01)
     short = dataclasses.replace(short, scores={s: short.scores[s] for s in range(2, 10)} | {11: 1})
     (result,) = compare_arms([baseline(), short], "uniform", Rules())
     assert result.seeds == tuple(range(2, 10))
-    note = (
-        "UNEQUAL SEEDS: only the 8 that both arms have are compared "
-        "(uniform lacks 11; a lacks 0, 1)."
-    )
-    assert result.notes == (note,)
-    assert result.verdict.words.endswith(note)
+    assert result.facts == SeedFacts(lacking={"uniform": (11,), "a": (0, 1)})
     with pytest.raises(ConfigError, match="a and uniform have no seed in common"):
         compare_arms([baseline(), ArmScores("a", {11: 0.5})], "uniform", Rules())
 
@@ -178,7 +214,7 @@ def test_undefined_scores():
     rules = Rules(metric=METRICS["recall_tail"], primary=False)
     (result,) = compare_arms(arms, "uniform", rules)
     assert result.estimates is None
-    assert result.notes == ("Not compared, because of a seed 4 (undefined).",)
+    assert result.facts == SeedFacts(undefined=(BadRun("a", 4, "undefined"),))
 
 
 @pytest.mark.fault(53)
@@ -203,15 +239,18 @@ def test_comparisons_are_json_without_nan(diverged):
     for effect in (None, 0.02):
         rules = Rules(smallest_effect=effect, diverged=diverged)
         for result in compare_arms(arms, "uniform", rules):
-            document = dataclasses.asdict(result)
-            text = json.dumps(document, allow_nan=False)
-            assert json.loads(text)["verdict"]["words"] == result.verdict.words
+            text = to_json(result)
+            assert from_json(text, Comparison, "comparison") == result
+            json.loads(text, parse_constant=pytest.fail)  # NaN and infinity are no JSON
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"metric": "acuracy"}, "metric is 'acuracy': choose one of accuracy, balanced_accuracy"),
+        (
+            {"metric": "acuracy"},
+            r"--metric is 'acuracy' \(did you mean 'accuracy'\?\): choose one of accuracy,",
+        ),
         ({"smallest_effect": 0.0}, "smallest effect is 0.0: give a number above 0, as a fraction"),
         ({"smallest_effect": 1.5}, "smallest effect is 1.5.* 0.01 is one percentage point"),
         ({"smallest_effect": float("nan")}, "smallest effect is nan"),
@@ -235,15 +274,14 @@ def test_loss_may_have_a_large_smallest_effect():
     ("arguments", "message"),
     [
         ({"baseline": "unifrom"}, "no arm named unifrom: the arms are uniform, a"),
-        ({"controls": ["null"]}, "no arm named null"),
-        ({"same_as": {"b": "c"}}, "no arm named c"),
-        ({"arms": [baseline(), baseline()]}, "arms uniform, uniform: name each once"),
+        ({"equal_arms": {"b": "c"}}, "no arm named b, c"),
+        ({"arms": ["uniform", "uniform"]}, "arms uniform, uniform: name each once"),
     ],
 )
 def test_unknown_names(arguments, message):
-    arguments = {"arms": [baseline(), arm("a")], "baseline": "uniform"} | arguments
+    arguments = {"arms": ["uniform", "a"], "baseline": "uniform", "equal_arms": {}} | arguments
     with pytest.raises(ConfigError, match=message):
-        compare_arms(rules=Rules(), **arguments)
+        pairings(**arguments)
 
 
 def test_a_run_is_good_or_bad():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cwjax.analysis.comparison import paired_comparison
+from cwjax.analysis.family import paired_comparison
 from cwjax.analysis.new_test_sets import two_way_variance
 from cwjax.analysis.permutation import all_sign_flips, sign_flip_p_values
 from cwjax.analysis.power import (

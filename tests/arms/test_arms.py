@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cwjax.arms.arm import SCHEMES, ArmContext, AtLeastZero, scheme
+from cwjax.arms.grammar import arm_row, list_arms, parse_arm, parse_arms, total_epochs
+from cwjax.arms.row import ArmRow, replace, row_bytes, uniform_row
 from cwjax.errors import ConfigError
-from cwjax.methods.arm_row import ArmRow, replace, row_bytes, uniform_row
-from cwjax.methods.arms import arm_row, list_arms, parse_arm, parse_arms, total_epochs
-from cwjax.methods.registry import SCHEMES, ArmContext, AtLeastZero, scheme
 
 COUNTS = np.array([400, 100, 4])
 CONTEXT = ArmContext(COUNTS, COUNTS, ("cat", "dog", "eel"), num_epochs=10)
@@ -82,7 +82,7 @@ def test_all_is_the_whole_table_but_custom() -> None:
         (["all:drw=1"], "no scheme 'all'"),
         (["Balanced"], "no scheme 'Balanced'"),
         (["focal:gama=1"], r"no setting 'gama' \(did you mean 'gamma'\?\); .* gamma, weights, drw"),
-        (["uniform:drw=0.8"], "uniform has no setting 'drw'; it has no settings"),
+        (["uniform:drw=0.8"], "uniform has no setting 'drw'; its settings: lr, weight_decay"),
         (["focal:drw=0.5"], "weights=uniform has none"),
         (["ldam:weights=uniform:drw=0.8"], "weights=uniform has none"),
         (["focal:gamma"], "'gamma' is not key=value"),
@@ -215,5 +215,5 @@ def test_replace_keeps_types_and_shapes() -> None:
 
 
 def test_the_grammar_does_not_import_jax() -> None:
-    code = "import sys, cwjax.methods.arms, cwjax.methods.sampling; sys.exit('jax' in sys.modules)"
+    code = "import sys, cwjax.arms.grammar, cwjax.arms.sampling; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

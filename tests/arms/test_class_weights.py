@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
+from cwjax.arms import class_weights as formulas
 from cwjax.errors import ConfigError
-from cwjax.methods import class_weights as formulas
 
 COUNTS = st.lists(st.integers(1, 100_000), min_size=2, max_size=12).map(np.array)
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cwjax.arms.arm import ArmContext
+from cwjax.arms.grammar import arm_row, parse_arm, parse_arms
+from cwjax.arms.row import row_bytes, uniform_row
 from cwjax.errors import ConfigError
-from cwjax.methods import custom_weights
-from cwjax.methods.arm_row import row_bytes, uniform_row
-from cwjax.methods.arms import arm_row, parse_arm, parse_arms, weight_files
-from cwjax.methods.registry import ArmContext
 
 CONTEXT = ArmContext(
     class_counts=np.array([30, 20, 10]),
@@ -52,31 +51,10 @@ def test_the_name_holds_the_stem_and_the_contents_but_no_directory(tmp_path: Pat
         parse_arms([written(tmp_path, '{"0": 1, "1": 2}'), written(tmp_path, '{"1":2,"0":1}')])
 
 
-def test_contents_are_read_once_and_the_name_stands_for_them(tmp_path: Path) -> None:
+def test_contents_are_read_once_and_travel_with_the_arm(tmp_path: Path) -> None:
     arm = parse_arm(written(tmp_path, '{"cat": 1, "dog": 2, "eel": 3}'))
     (tmp_path / "w.json").unlink()
-    assert parse_arm(str(arm)) == arm
     assert arm_row(arm, CONTEXT).class_weights[2] == 3
-
-
-def test_stored_contents_stand_for_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = written(tmp_path, '{"cat": 1, "dog": 0.1, "eel": 3}')
-    nested = f"focal:weights=custom({path.removeprefix('custom:file=')})"
-    arms = parse_arms([path, nested, "uniform"])
-    names = [str(arm) for arm in arms]
-    stored = json.loads(json.dumps(weight_files(names)))
-    (tmp_path / "w.json").unlink()
-    monkeypatch.setattr(custom_weights, "_FILES_READ", {})
-    with pytest.raises(ConfigError, match="cannot be read"):
-        parse_arms(names)
-    custom_weights.remember(stored)
-    assert parse_arms(names) == arms
-    (name,) = stored
-    stored[name]["cat"] = 2.0
-    with pytest.raises(ConfigError, match=f"stored class weights {name} were changed"):
-        custom_weights.remember(stored)
 
 
 def test_custom_weights_can_be_nested_and_deferred(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import optax
 import pytest
 from jax.test_util import check_grads
 
-from cwjax.methods import losses
-from cwjax.methods.arm_row import ArmRow, replace, uniform_row
-from cwjax.methods.arms import arm_row, parse_arm, parse_arms
-from cwjax.methods.registry import ArmContext
+from cwjax.arms import losses
+from cwjax.arms.arm import ArmContext
+from cwjax.arms.grammar import arm_row, parse_arm, parse_arms
+from cwjax.arms.row import ArmRow, replace, uniform_row
 
 K = 10
 BATCH = 56

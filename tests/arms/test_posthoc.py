@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from cwjax.errors import ConfigError
-from cwjax.methods.arms import parse_arm
-from cwjax.methods.posthoc import (
+from cwjax.arms.grammar import parse_arm
+from cwjax.arms.posthoc import (
     LOGIT_ADJUSTMENT_GRID,
     TAU_NORM_GRID,
     RunOutputs,
     apply_post_hoc,
 )
+from cwjax.errors import ConfigError
 
 COUNTS = np.array([900, 90, 10])
 RNG = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def test_logit_adjustment_by_hand() -> None:
     np.testing.assert_allclose(adjusted.test_logits, expected[:200], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(adjusted.validation_logits, expected[200:], rtol=1e-6, atol=1e-6)
     assert adjusted.test_logits.dtype == np.float32
-    assert adjusted.tau == 2
+    assert adjusted.chosen == {}  # it was given
 
 
 @pytest.mark.parametrize("tau", [0, 0.5, 1, 2])
@@ -82,23 +82,23 @@ def test_tau_is_the_best_of_the_grid_on_validation(name: str, grid: np.ndarray) 
         fixed = apply_post_hoc(parse_arm(f"{name}:tau={tau}"), outputs())
         predictions = fixed.validation_logits.argmax(axis=1)
         scores.append(balanced_accuracy_score(LABELS[200:], predictions))
-    assert chosen.tau == grid[np.argmax(scores)]
-    assert chosen.tau > 0
+    assert chosen.chosen == {"tau": grid[np.argmax(scores)]}
+    assert chosen.chosen["tau"] > 0
     assert max(scores) > scores[0]
-    fixed = apply_post_hoc(parse_arm(f"{name}:tau={chosen.tau}"), outputs())
+    fixed = apply_post_hoc(parse_arm(f"{name}:tau={chosen.chosen['tau']}"), outputs())
     np.testing.assert_array_equal(chosen.test_logits, fixed.test_logits)
 
 
 def test_the_choice_never_sees_the_test_split() -> None:
     other = apply_post_hoc(parse_arm("tau_norm"), outputs(test_logits=-LOGITS[:200]))
-    assert other.tau == apply_post_hoc(parse_arm("tau_norm"), outputs()).tau
+    assert other.chosen == apply_post_hoc(parse_arm("tau_norm"), outputs()).chosen
 
 
 def test_classes_absent_from_validation_do_not_count() -> None:
     # Without class 1 the rest decides; a recall of 0 / 0 would make every score NaN.
     kept = LABELS[200:] != 1
     present = outputs(validation_logits=LOGITS[200:][kept], validation_labels=LABELS[200:][kept])
-    tau = apply_post_hoc(parse_arm("posthoc_logit_adjusted"), present).tau
+    tau = apply_post_hoc(parse_arm("posthoc_logit_adjusted"), present).chosen["tau"]
     scores = [
         np.mean(
             [
@@ -115,7 +115,7 @@ def test_classes_absent_from_validation_do_not_count() -> None:
 def test_of_equally_good_taus_the_smallest_is_taken() -> None:
     perfect = (100 * np.eye(3)[LABELS[200:]]).astype(np.float32)
     changed = outputs(validation_logits=perfect)
-    assert apply_post_hoc(parse_arm("posthoc_logit_adjusted"), changed).tau == 0
+    assert apply_post_hoc(parse_arm("posthoc_logit_adjusted"), changed).chosen == {"tau": 0}
 
 
 def test_trained_arms_and_diverged_runs_are_refused() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cwjax.methods.arm_row import replace, uniform_row
-from cwjax.methods.sampling import class_probabilities, epoch_order, mixing
+from cwjax.arms.row import replace, uniform_row
+from cwjax.arms.sampling import class_probabilities, epoch_order, mixing
 
 COUNTS = np.array([5421, 3249, 1948, 1167, 700, 419, 251, 150, 90, 54])
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), COUNTS)).astype(np.int32)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cwjax.methods.arm_row import NEVER, ArmRow, replace, row_bytes, uniform_row
-from cwjax.methods.arms import arm_row, parse_arm, parse_arms
-from cwjax.methods.registry import ArmContext
+from cwjax.arms.arm import ArmContext
+from cwjax.arms.grammar import arm_row, parse_arm, parse_arms
+from cwjax.arms.row import NEVER, ArmRow, replace, row_bytes, uniform_row
 
 COUNTS = np.array([400, 100, 4])  # N = 504, K = 3
 LOG_PRIOR = np.log([400 / 504, 100 / 504, 4 / 504])
@@ -84,7 +84,7 @@ def test_ldam_by_hand() -> None:
 def test_the_neutral_row_is_the_identity_of_every_field() -> None:
     row = uniform_row(3)
     ones = {"class_weights", "logit_scale", "class_counts", "scale"}
-    ones |= {"sampling_exponent", "second_stage_exponent"}
+    ones |= {"sampling_exponent", "second_stage_exponent", "learning_rate_factor", "input_spread"}
     special = {"remix_kappa": np.inf, "second_stage_from": NEVER}
     for name, leaf in row._asdict().items():
         assert np.all(leaf == special.get(name, float(name in ones))), name

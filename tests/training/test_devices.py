@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import pytest
 
-from cwjax.training.devices import use_compile_cache
+from cwjax.training.devices import DeviceFacts, use_compile_cache
 
 ROOT = Path(__file__).parents[2]
 
 CONFIGURE = """
 from cwjax.config import RuntimeConfig
 from cwjax.training.devices import configure
-print(sorted(configure(RuntimeConfig(platform="cpu", compile_cache=False)).items()))
+print(configure(RuntimeConfig(platform="cpu", compile_cache=False)))
 """
 
 
@@ -35,11 +36,11 @@ def configured(**flags: str) -> str:
 
 @pytest.mark.fault(20)
 def test_flags_that_decide_numbers_are_told_where_they_are_not_the_defaults() -> None:
-    plain = [("cpu_threads", 3), ("device_kind", "cpu"), ("platform", "cpu")]
+    plain = DeviceFacts("cpu", "cpu", cpu_threads=3, jax_flags={})
     assert configured(NPROC="3") == str(plain)
     changed = configured(NPROC="3", JAX_THREEFRY_PARTITIONABLE="0", JAX_ENABLE_X64="1")
-    flags = [("jax_enable_x64", True), ("jax_threefry_partitionable", False)]
-    assert changed == str(sorted(plain + flags))
+    flags = {"jax_threefry_partitionable": False, "jax_enable_x64": True}
+    assert changed == str(replace(plain, jax_flags=flags))
 
 
 @pytest.mark.fault(36)

@@ -12,19 +12,19 @@ import optax
 import pytest
 from flax import nnx
 
+from cwjax.arms.row import NEVER, replace, uniform_row
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
-from cwjax.events import EpochFinished, RunFinished, RunsFailed, StepsFinished
-from cwjax.methods.arm_row import NEVER, replace, uniform_row
-from cwjax.plan import Run
+from cwjax.models.cnn import CNN
+from cwjax.models.conv_cpu import dropout
 from cwjax.randomness import Purpose
-from cwjax.training import chunk, engine
+from cwjax.training import chunk
 from cwjax.training.batches import epoch_blocks
-from cwjax.training.cnn import CNN
-from cwjax.training.engine import Engine, chunk_runs
 from cwjax.training.lanes import Lane, default_lanes
-from cwjax.training.layers import dropout
-from cwjax.training.train import Block, Examples, Programs, RunState, make_programs
+from cwjax.training.local import Engine, chunk_runs
+from cwjax.training.optim import OPTIMIZERS
+from cwjax.training.runs import EpochFinished, Run, RunFinished, RunKey, RunsFailed, StepsFinished
+from cwjax.training.step import Block, Examples, Programs, RunState, make_programs
 
 CONFIG = TrainConfig(num_epochs=2, batch_size=16)
 
@@ -52,16 +52,27 @@ def make_cnn(rngs: nnx.Rngs) -> CNN:
 def make_run(seed: int, num_train: int = 40, num_epochs: int = 2, **fields: object) -> Run:
     indices = np.random.default_rng(seed).permutation(180).astype(np.int32)
     return Run(
-        cell="",
-        arm=f"arm{seed}",
-        seed=seed,
+        key=RunKey("", f"arm{seed}", seed),
         key_seed=seed,
         row=replace(uniform_row(3), **fields),
         train_indices=np.sort(indices[:num_train]),
         validation_indices=np.sort(indices[150:]),
+        test_indices=np.arange(180, 240, dtype=np.int32),
         first_stage_epochs=2,
         num_epochs=num_epochs,
     )
+
+
+def programs_of(
+    model: Callable[[nnx.Rngs], nnx.Module] = make_model, config: TrainConfig = CONFIG
+) -> Programs:
+    return make_programs(model, OPTIMIZERS["rmsprop"](), config, 3)
+
+
+def make_engine(
+    dataset: Dataset, lanes: list[Lane], model: Callable[[nnx.Rngs], nnx.Module] = make_model
+) -> Engine:
+    return Engine(dataset, programs_of(model), CONFIG, lanes)
 
 
 def results(
@@ -70,8 +81,8 @@ def results(
     lanes: list[Lane],
     model: Callable[[nnx.Rngs], nnx.Module] = make_model,
 ) -> dict[int, np.ndarray]:
-    events = Engine(dataset, model, CONFIG, lanes).train(runs)
-    return {e.run.seed: e.test_logits for e in events if isinstance(e, RunFinished)}
+    events = make_engine(dataset, lanes, model).train(runs)
+    return {e.run.key.seed: e.test_logits for e in events if isinstance(e, RunFinished)}
 
 
 def cpu_lanes(num_devices: int) -> list[Lane]:
@@ -134,16 +145,16 @@ class ParamsAfter:
 
     def __init__(self, lane: Lane, dataset: Dataset, model=make_model) -> None:
         self.lane, self.dataset = lane, dataset
-        self.programs = lane.compile(make_programs(model, CONFIG, 3))
+        self.programs = lane.compile(programs_of(model))
 
     def __call__(self, chunk: list[Run], num_steps: int) -> list[np.ndarray]:
         rows = jax.tree.map(lambda *leaves: np.stack(leaves), *[run.row for run in chunk])
         rows = self.lane.put_runs(rows)
         keys = self.lane.put_runs(np.array([[0, run.key_seed] for run in chunk], np.uint32))
         state = self.programs.initial_state(keys, rows)
-        labels = self.dataset.train_labels
-        examples = self.lane.put_shared(Examples(self.dataset.train_images, labels))
-        block = next(iter(epoch_blocks(chunk, labels, 0, CONFIG.batch_size, 64)))
+        labels = self.dataset.labels
+        examples = self.lane.put_shared(Examples(self.dataset.inputs, labels))
+        block = next(iter(epoch_blocks(chunk, labels, 0, CONFIG, 64)))
         batches = self.lane.put_runs(block.batches)
         block = Block(batches, np.int32(num_steps), np.int32(0))
         state = self.programs.train_block(state, rows, examples, block)
@@ -151,8 +162,7 @@ class ParamsAfter:
 
 
 def test_events_come_in_order_and_count_every_example(tiny_dataset: Dataset) -> None:
-    engine_of_one = Engine(tiny_dataset, make_model, CONFIG, cpu_lanes(1))
-    events = list(engine_of_one.train([make_run(0)]))
+    events = list(make_engine(tiny_dataset, cpu_lanes(1)).train([make_run(0)]))
     assert [e.epoch for e in events if isinstance(e, EpochFinished)] == [0, 1]
     assert isinstance(events[-1], RunFinished)
     assert events[-1].test_logits.shape == (60, 3)
@@ -165,22 +175,22 @@ def test_a_run_that_fails_leaves_the_others_alone(
     tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(runs: list[Run], *args: object) -> Iterator[Block]:
-        if runs[0].seed == 1:
+        if runs[0].key.seed == 1:
             raise RuntimeError("no batches today")
         return epoch_blocks(runs, *args)
 
     monkeypatch.setattr(chunk, "epoch_blocks", broken)
-    trainer = Engine(tiny_dataset, make_model, CONFIG, cpu_lanes(1))
+    trainer = make_engine(tiny_dataset, cpu_lanes(1))
     events = list(trainer.train([make_run(seed) for seed in range(3)]))
     (failed,) = (event for event in events if isinstance(event, RunsFailed))
-    assert [run.seed for run in failed.runs] == [1]
+    assert [run.key.seed for run in failed.runs] == [1]
     assert str(failed.error) == "no batches today"
-    assert [event.run.seed for event in events if isinstance(event, RunFinished)] == [0, 2]
+    assert [event.run.key.seed for event in events if isinstance(event, RunFinished)] == [0, 2]
 
 
 def test_chunks_hold_only_runs_that_train_in_lockstep() -> None:
     runs = [make_run(0), make_run(1, num_epochs=3), make_run(2), make_run(3, num_train=41)]
-    chunks = [[run.seed for run in chunk] for chunk in chunk_runs(runs, 4)]
+    chunks = [[run.key.seed for run in chunk] for chunk in chunk_runs(runs, 4)]
     assert chunks == [[0, 2], [1], [3]]
     assert [len(chunk) for chunk in chunk_runs([make_run(s) for s in range(5)], 2)] == [2, 2, 1]
 
@@ -199,21 +209,19 @@ def test_width_must_fill_the_devices() -> None:
         Lane(jax.devices()[:2], 3)
 
 
-def test_one_trace_serves_every_arm_seed_and_length(
-    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    traces = []
+def counting(programs: Programs, traces: list[int]) -> Programs:
+    """The programs; each time that the training program is traced is noted."""
 
-    def counting(*args: object) -> Programs:
-        programs = make_programs(*args)
+    def train_block(*args: object) -> RunState:
+        traces.append(1)
+        return programs.train_block(*args)
 
-        def train_block(*block_args: object) -> RunState:
-            traces.append(1)
-            return programs.train_block(*block_args)
+    return programs._replace(train_block=train_block)
 
-        return programs._replace(train_block=train_block)
 
-    monkeypatch.setattr(engine, "make_programs", counting)
+def test_one_trace_serves_every_arm_seed_and_length(tiny_dataset: Dataset) -> None:
+    traces: list[int] = []
+    programs = counting(programs_of(), traces)
     rows = [
         {},
         {"class_weights": [3, 2, 1]},
@@ -230,14 +238,45 @@ def test_one_trace_serves_every_arm_seed_and_length(
         for index, row in enumerate(rows)
         for seed in range(3)
     ]
-    finished = list(Engine(tiny_dataset, make_model, CONFIG, cpu_lanes(1) * 2).train(runs))
+    finished = list(Engine(tiny_dataset, programs, CONFIG, cpu_lanes(1) * 2).train(runs))
     assert sum(isinstance(event, RunFinished) for event in finished) == 27
+    assert len(traces) == 1
+
+
+def test_the_learning_rate_is_data(tiny_dataset: Dataset) -> None:
+    """Two learning rates, one of them another in every step, share one trace."""
+    traces: list[int] = []
+    lane, run = cpu_lanes(1)[0], make_run(0)
+    programs = lane.compile(counting(programs_of(), traces))
+    examples = lane.put_shared(Examples(tiny_dataset.inputs, tiny_dataset.labels))
+    rows = lane.put_runs(jax.tree.map(lambda leaf: leaf[None], run.row))
+    keys = lane.put_runs(np.array([[0, 0]], np.uint32))
+    schedules = {
+        "default": np.full(3, 1e-3, np.float32),
+        "other": np.full(3, 1e-2, np.float32),
+        "falling": np.array([1e-3, 1e-4, 0], np.float32),
+        "none": np.zeros(3, np.float32),
+    }
+    after = {"before": jax.tree.map(np.array, programs.initial_state(keys, rows).params)}
+    for name, learning_rate in schedules.items():
+        config = dataclasses.replace(CONFIG, learning_rate=max(learning_rate[0], 1e-9))
+        (block,) = epoch_blocks([run], tiny_dataset.labels, 0, config, 3)
+        if name in ("default", "other"):
+            np.testing.assert_array_equal(block.batches.learning_rate[0], learning_rate)
+        batches = block.batches._replace(learning_rate=learning_rate[None])
+        block = block._replace(batches=lane.put_runs(batches))
+        state = programs.initial_state(keys, rows)
+        state = programs.train_block(state, rows, examples, block)
+        after[name] = jax.tree.map(np.array, state.params)
+    kernels = {name: params["head"]["kernel"][...] for name, params in after.items()}
+    np.testing.assert_array_equal(kernels.pop("none"), kernels["before"])
+    assert len({kernel.tobytes() for kernel in kernels.values()}) == 4
     assert len(traces) == 1
 
 
 def plain_flax_losses(dataset: Dataset, run: Run, num_steps: int) -> tuple[list[float], nnx.State]:
     """The same run as any Flax user would write it: optax's cross-entropy, no arms, no engine."""
-    key = jax.random.wrap_key_data(np.array([0, run.seed], np.uint32), impl="threefry2x32")
+    key = jax.random.wrap_key_data(np.array([0, run.key.seed], np.uint32), impl="threefry2x32")
     fold = jax.random.fold_in
     model = make_cnn(nnx.Rngs(params=fold(key, Purpose.INIT)))
     graph, params = nnx.split(model)
@@ -257,10 +296,10 @@ def plain_flax_losses(dataset: Dataset, run: Run, num_steps: int) -> tuple[list[
         return loss, optax.apply_updates(params, updates), opt_state
 
     opt_state, losses = tx.init(params), []
-    block = next(iter(epoch_blocks([run], dataset.train_labels, 0, 16, num_steps)))
+    block = next(iter(epoch_blocks([run], dataset.labels, 0, CONFIG, num_steps)))
     for number in range(num_steps):
         indices = block.batches.indices[0, number]
-        images, labels = dataset.train_images[indices], dataset.train_labels[indices]
+        images, labels = dataset.train_inputs[indices], dataset.train_labels[indices]
         loss, params, opt_state = step(params, opt_state, images, labels, np.int32(number))
         losses.append(float(loss))
     return losses, params
@@ -319,5 +358,5 @@ def final_params(run: Run, dataset: Dataset) -> RunState:
             return compiled._replace(evaluate=evaluate)
 
     lanes = [Capturing(jax.devices()[:1], None)]
-    list(Engine(dataset, make_model, CONFIG, lanes).train([run]))
+    list(make_engine(dataset, lanes).train([run]))
     return captured[-1]

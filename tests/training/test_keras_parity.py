@@ -15,18 +15,19 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from cwjax.config import TrainConfig
-from cwjax.methods.arm_row import ArmRow, replace, uniform_row
-from cwjax.methods.losses import (
+from cwjax.arms.losses import (
     class_weights_at,
     example_weights,
     head_logits,
     per_example_loss,
     reduce_loss,
 )
-from cwjax.training.cnn import CNN
+from cwjax.arms.row import ArmRow, replace, uniform_row
+from cwjax.config import TrainConfig
+from cwjax.models.cnn import CNN
 from cwjax.training.lanes import Lane
-from cwjax.training.train import Batches, Block, Examples, make_programs, to_float
+from cwjax.training.optim import OPTIMIZERS
+from cwjax.training.step import Batches, Block, Examples, make_programs, preprocess
 
 GOLDEN_FILE = Path(__file__).parents[1] / "golden" / "keras_parity.npz"
 NUM_CLASSES = 10
@@ -38,8 +39,8 @@ Golden: TypeAlias = dict[str, np.ndarray]
 class CNNWithoutDropout(CNN):
     """Keras trained without dropout: its masks could not be had here."""
 
-    def features(self, images: jax.Array, *, dropout_key: jax.Array | None = None) -> jax.Array:
-        return super().features(images, dropout_key=None)
+    def features(self, inputs: jax.Array, *, dropout_key: jax.Array | None = None) -> jax.Array:
+        return super().features(inputs, dropout_key=None)
 
 
 def make_model(rngs: nnx.Rngs) -> CNN:
@@ -86,7 +87,10 @@ def train_by_steps(
 ) -> tuple[np.ndarray, nnx.State]:
     """Losses `[num_steps]` and final parameters of the program that trains on CPU."""
     num_steps, batch_size = golden["labels"].shape
-    programs = Lane(jax.devices()[:1], None).compile(make_programs(make_model, config, NUM_CLASSES))
+    tx = OPTIMIZERS["rmsprop"]()
+    programs = Lane(jax.devices()[:1], None).compile(
+        make_programs(make_model, tx, config, NUM_CLASSES)
+    )
     state = programs.initial_state(jnp.zeros(2, jnp.uint32), row)
     state = state._replace(params=keras_params(golden, "initial", state.params))
     examples = Examples(
@@ -101,6 +105,7 @@ def train_by_steps(
             valid=np.ones((1, batch_size), bool),
             partners=slots,
             mix=np.ones(1, np.float32),
+            learning_rate=np.full(1, config.learning_rate, np.float32),
         )
         block = Block(batches, num_steps=np.int32(1), epoch=np.int32(0))
         state = state._replace(loss_sum=jnp.float32(0))
@@ -118,7 +123,7 @@ def test_thirty_steps_end_where_kerass_do(golden: Golden, row: ArmRow) -> None:
 
 def test_first_gradients_are_kerass(golden: Golden, row: ArmRow) -> None:
     graph, params = nnx.split(make_model(nnx.Rngs(0)))
-    images, labels = to_float(golden["images"][0]), golden["labels"][0]
+    images, labels = preprocess(golden["images"][0]), golden["labels"][0]
     weights = class_weights_at(row, 0)
 
     def loss(params: nnx.State) -> jax.Array:

@@ -9,23 +9,24 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from cwjax.arms.row import uniform_row
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
-from cwjax.methods.arm_row import uniform_row
-from cwjax.plan import Run
+from cwjax.models.cnn import CNN
 from cwjax.training import width
-from cwjax.training.cnn import CNN
 from cwjax.training.lanes import default_lanes
+from cwjax.training.optim import OPTIMIZERS
+from cwjax.training.runs import Run, RunKey
+from cwjax.training.step import Programs, make_programs
 
 CONFIG = TrainConfig(num_epochs=1, batch_size=16)
 RUN = Run(
-    cell="",
-    arm="uniform",
-    seed=0,
+    key=RunKey("", "uniform", 0),
     key_seed=0,
     row=uniform_row(3),
     train_indices=np.arange(40, dtype=np.int32),
     validation_indices=np.arange(1, dtype=np.int32),
+    test_indices=np.arange(180, 240, dtype=np.int32),
     first_stage_epochs=1,
     num_epochs=1,
 )
@@ -33,6 +34,10 @@ RUN = Run(
 
 def make_cnn(rngs: nnx.Rngs) -> CNN:
     return CNN((18, 18, 1), 3, rngs=rngs)
+
+
+def programs() -> Programs:
+    return make_programs(make_cnn, OPTIMIZERS["rmsprop"](), CONFIG, 3)
 
 
 @pytest.fixture
@@ -48,7 +53,7 @@ def accelerators(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
 
 
 def fitting(dataset: Dataset, max_parallel_runs: int | None = None) -> int | None:
-    return width.fitting_width(RUN, dataset, make_cnn, CONFIG, max_parallel_runs)
+    return width.fitting_width(RUN, dataset, programs(), CONFIG, max_parallel_runs)
 
 
 @pytest.mark.usefixtures("accelerators")
@@ -79,4 +84,4 @@ def test_no_width_on_cpu(tiny_dataset: Dataset) -> None:
 def test_what_a_run_needs_is_more_than_its_parameters(tiny_dataset: Dataset) -> None:
     params = nnx.state(make_cnn(nnx.Rngs(0)), nnx.Param)
     num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
-    assert width.run_bytes(RUN, tiny_dataset, make_cnn, CONFIG) > 4 * num_bytes
+    assert width.run_bytes(RUN, tiny_dataset, programs(), CONFIG) > 4 * num_bytes

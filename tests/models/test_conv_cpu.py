@@ -12,7 +12,7 @@ from flax import nnx
 from hypothesis import HealthCheck, given, settings
 from jax import Array
 
-from cwjax.training import layers
+from cwjax.models import conv_cpu
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 # Height, width, batch, channels, filters: smallest image, odd sides, few and many channels.
@@ -22,7 +22,7 @@ SHAPES = [(4, 4, 1, 1, 1), (7, 6, 2, 1, 3), (5, 9, 3, 3, 2), (6, 7, 2, 8, 4), (9
 @pytest.fixture(params=["cpu", "accelerator"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both forms of the layers; the accelerators' one runs on CPU too, only slowly."""
-    monkeypatch.setattr(layers, "on_cpu", lambda: request.param == "cpu")
+    monkeypatch.setattr(conv_cpu, "on_cpu", lambda: request.param == "cpu")
     return request.param
 
 
@@ -44,7 +44,7 @@ def value_and_gradients(name: str, pool: bool) -> Callable[..., list[Array]]:
         name: "flax", or a form of the fast layers, which must be the one in force.
         pool: whether max-pooling follows.
     """
-    layer = layers.conv_relu_pool if pool else layers.conv_relu
+    layer = conv_cpu.conv_relu_pool if pool else conv_cpu.conv_relu
     if name == "flax":
         layer = functools.partial(flax_conv, pool=pool)
 
@@ -109,12 +109,12 @@ def test_images_constant_along_an_axis_keep_their_ties(form: str, axis: tuple[in
 @pytest.mark.parametrize("channels", [1, 8])
 def test_nan_stays_visible(form: str, channels: int) -> None:
     x, kernel, bias = arguments(np.random.default_rng(7), (6, 6, 2, channels), 3, ties=False)
-    y = layers.conv_relu_pool(x.at[3, 3, 1, 0].set(jnp.nan), kernel, bias)
+    y = conv_cpu.conv_relu_pool(x.at[3, 3, 1, 0].set(jnp.nan), kernel, bias)
     assert jnp.isnan(y[:, :, 1]).all()
     assert not jnp.isnan(y[:, :, 0]).any()
 
 
-@pytest.mark.parametrize("layer", [layers.conv_relu, layers.conv_relu_pool])
+@pytest.mark.parametrize("layer", [conv_cpu.conv_relu, conv_cpu.conv_relu_pool])
 def test_runs_side_by_side_equal_each_run_alone(form: str, layer: Callable[..., Array]) -> None:
     generator = np.random.default_rng(8)
     runs = [arguments(generator, (7, 6, 2, 8), 3, ties=False) for _ in range(3)]
@@ -134,7 +134,7 @@ def test_inside_compiled_loops(form: str) -> None:
     x, kernel, bias = arguments(np.random.default_rng(9), (6, 6, 2, 8), 3, ties=False)
 
     def step(kernel: Array) -> Array:
-        loss = lambda k: (layers.conv_relu_pool(x, k, bias) ** 2).mean()  # noqa: E731
+        loss = lambda k: (conv_cpu.conv_relu_pool(x, k, bias) ** 2).mean()  # noqa: E731
         return kernel - 0.1 * jax.grad(loss)(kernel)
 
     expected = jax.jit(lambda k: step(step(k)))(kernel)
@@ -148,19 +148,19 @@ def test_inside_compiled_loops(form: str) -> None:
 def test_dropout_keeps_rate_and_scale(rate: float, exact_rate: float) -> None:
     shape = (13, 11, 5, 33)  # neither a multiple of 4 nor of 32
     x = jnp.linspace(1, 2, int(np.prod(shape))).reshape(shape)
-    y = layers.dropout(x, jax.random.key(0), rate)
+    y = conv_cpu.dropout(x, jax.random.key(0), rate)
     kept = np.asarray(y != 0)
     np.testing.assert_allclose(y[kept], x[kept] / (1 - exact_rate), rtol=1e-6)
     spread = (exact_rate * (1 - exact_rate) / x.size) ** 0.5
     assert abs(kept.mean() - (1 - exact_rate)) < 4 * spread
-    gradient = jax.grad(lambda x: layers.dropout(x, jax.random.key(0), rate).sum())(x)
+    gradient = jax.grad(lambda x: conv_cpu.dropout(x, jax.random.key(0), rate).sum())(x)
     np.testing.assert_allclose(gradient, kept / (1 - exact_rate), rtol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.25])
 def test_dropout_masks_are_independent(rate: float) -> None:
     x = jnp.ones(100_000)
-    first, second = (np.asarray(layers.dropout(x, jax.random.key(s), rate)) > 0 for s in (1, 2))
+    first, second = (np.asarray(conv_cpu.dropout(x, jax.random.key(s), rate)) > 0 for s in (1, 2))
     spread = 4 / x.size**0.5
     assert abs(np.corrcoef(first, second)[0, 1]) < spread
     for lag in (1, 2, 4, 8, 16, 32):  # masks are cut from shared words: neighbours must not tell
@@ -170,16 +170,16 @@ def test_dropout_masks_are_independent(rate: float) -> None:
 def test_dropout_of_a_run_does_not_depend_on_its_neighbours() -> None:
     keys = jax.random.split(jax.random.key(3), 4)
     x = jnp.ones((4, 6, 5, 7))
-    together = jax.vmap(layers.dropout)(x, keys)
+    together = jax.vmap(conv_cpu.dropout)(x, keys)
     for index in range(4):
-        np.testing.assert_array_equal(together[index], layers.dropout(x[index], keys[index]))
+        np.testing.assert_array_equal(together[index], conv_cpu.dropout(x[index], keys[index]))
 
 
 def test_dropout_of_rate_zero_keeps_everything() -> None:
-    np.testing.assert_array_equal(layers.dropout(jnp.ones(7), jax.random.key(0), 0.0), np.ones(7))
+    np.testing.assert_array_equal(conv_cpu.dropout(jnp.ones(7), jax.random.key(0), 0.0), np.ones(7))
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
 def test_dropout_refuses_a_rate_outside_its_range(rate: float) -> None:
     with pytest.raises(ValueError, match=f"rate {rate}"):
-        layers.dropout(jnp.ones(3), jax.random.key(0), rate)
+        conv_cpu.dropout(jnp.ones(3), jax.random.key(0), rate)

@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 from jax import Array
 
-from cwjax.training import layers
-from cwjax.training.cnn import CNN
+from cwjax.models import conv_cpu
+from cwjax.models.cnn import CNN
 
 
 def images_of(shape: tuple[int, int, int], num_images: int = 3) -> Array:
@@ -68,7 +68,7 @@ def test_logits_and_gradients_equal_plain_flax(
     on_cpu: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(layers, "on_cpu", lambda: on_cpu)
+    monkeypatch.setattr(conv_cpu, "on_cpu", lambda: on_cpu)
     graph, params = nnx.split(CNN(image_shape, num_classes, rngs=nnx.Rngs(1)))
     images = images_of(image_shape)
 

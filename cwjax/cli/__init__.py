@@ -1,0 +1,1 @@
+"""The command line: `cwjax compare`, `cwjax sweep`, `cwjax report`."""

@@ -1,0 +1,160 @@
+"""From flags to a trained study: what `compare` and `sweep` share; they differ by their flags."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cwjax.cli.command_line import given_flags, saved_on_signals
+from cwjax.config import DataConfig, DesignConfig, RuntimeConfig, StudyConfig
+from cwjax.errors import ConfigError
+
+if TYPE_CHECKING:  # NumPy and pandas take a second to import, and a wrong flag is told without
+    from cwjax.study.run import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFlags:
+    """Where the results go, and what is shown."""
+
+    out: Path | None = None
+    """Directory of the results, new or to be continued [default: results/<settings>]."""
+    dry_run: bool = False
+    """Say how many runs there are, and how long and how much memory they take here; train none."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    tensorboard: bool = False
+    """Write a TensorBoard run for every run to <out>/tensorboard (pip install
+    'cwjax[tensorboard]')."""
+    schemes: Path | None = None
+    """Python file with schemes of your own, each decorated with @cwjax.scheme."""
+    list_arms: bool = False
+    """Print every scheme with its formula, settings and paper, and stop."""
+
+    def __post_init__(self) -> None:
+        for name, useless in (("--quiet", self.quiet), ("--tensorboard", self.tensorboard)):
+            if self.dry_run and useless:
+                raise ConfigError(f"{name} has no effect with --dry-run: leave one of them out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFlags:
+    """What both commands take besides their data."""
+
+    design: DesignConfig = field(default_factory=DesignConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    output: OutputFlags = field(default_factory=OutputFlags)
+
+
+def train(data: Sequence[DataConfig], flags: StudyFlags, arguments: Sequence[str]) -> int:
+    """Trains what is missing and shows the result; returns the command's exit code.
+
+    Args:
+        data: of every cell.
+        flags: the others.
+        arguments: the command line, from which they were read.
+
+    Returns:
+        0, or 1 where a run failed or none ended well.
+
+    Raises:
+        ConfigError: settings, data or a directory that cannot be used.
+    """
+    from cwjax.arms.grammar import load_schemes
+
+    output = flags.output
+    if output.schemes is not None:
+        load_schemes(output.schemes)
+    if output.list_arms:
+        print_arms()
+        return 0
+    config = _study(data, flags.design, given_flags(arguments))
+
+    from cwjax.cli import progress
+    from cwjax.data.sources import ReadOptions
+    from cwjax.store.directory import check_directory
+    from cwjax.study.plan import make_plan
+    from cwjax.study.run import run_plan
+
+    if output.tensorboard:
+        from cwjax.report.tensorboard import require_tensorboard
+
+        require_tensorboard()
+    directory = output.out or Path("results") / directory_name(config)
+    check_directory(directory)
+    plan = make_plan(config, ReadOptions(flags.runtime.data_dir))
+    if output.dry_run:
+        from cwjax.cli.estimate import print_estimate
+
+        print_estimate(plan, directory, flags.runtime)
+        return 0
+    with saved_on_signals(run_plan(plan, directory, flags.runtime)) as events:
+        shown = _written_for_tensorboard(events, directory) if output.tensorboard else events
+        finished = progress.follow(shown, directory, quiet=output.quiet)
+    return progress.conclude(finished, directory, quiet=output.quiet)
+
+
+def _study(data: Sequence[DataConfig], design: DesignConfig, given: set[str]) -> StudyConfig:
+    """The study, after refusing flags that would do nothing or something else than is meant."""
+    if "--imbalance-factor" in given and all(each.imbalance == "none" for each in data):
+        raise ConfigError("--imbalance-factor has no effect with --imbalance none: leave it out")
+    if design.seeds is not None:
+        if "--num-seeds" in given and len(design.seeds) != design.num_seeds:
+            raise ConfigError(
+                f"--seeds names {len(design.seeds)} seeds and --num-seeds {design.num_seeds}: "
+                "leave one of them out"
+            )
+        if len(design.seeds) == 1 and design.seeds[0] >= 2 and "--num-seeds" not in given:
+            (seed,) = design.seeds
+            raise ConfigError(
+                f"--seeds {seed} is one seed, number {seed}: did you mean --num-seeds {seed}? "
+                "(for that single seed give --num-seeds 1 as well)"
+            )
+    return StudyConfig(
+        data=tuple(data),
+        arms=design.arms,
+        baseline=design.baseline,
+        num_seeds=design.num_seeds,
+        seeds=design.seeds,
+        null_control=design.null_control,
+        train=design.train,
+        analysis=design.analysis,
+    )
+
+
+def directory_name(config: StudyConfig) -> str:
+    """The default below `results/`: `<cell>-<8 hex digits>`, or `sweep-<8 hex digits>`.
+
+    The digits are of all settings but arms, seeds and places: more of those continue a directory.
+    """
+    data = [each.without_directory() for each in config.data]
+    settings = repr((data, config.train, config.analysis, config.baseline))
+    name = config.data[0].name() if len(config.data) == 1 else "sweep"
+    return f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+
+
+def _written_for_tensorboard(events: Iterable[Event], directory: Path) -> Iterator[Event]:
+    """The same events; every run that is stored, or was before, is written on the way."""
+    from cwjax.report.tensorboard import write_run
+    from cwjax.store.directory import StudyDirectory
+    from cwjax.study.run import RunStored
+
+    for event in events:
+        if isinstance(event, RunStored):
+            write_run(StudyDirectory(directory).read_run(event.key), directory)
+        yield event
+
+
+def print_arms() -> None:
+    """Every scheme with its formula, what it does, its settings and source."""
+    from cwjax.arms.grammar import list_arms
+
+    print("name:setting=default, then what it does; several values, as in tau=0.5,1, make")
+    print("several arms")
+    for arm in list_arms():
+        print("\n" + ":".join(filter(None, (arm.name, arm.settings))))
+        for line in filter(None, (arm.formula, arm.source, *arm.about.splitlines())):
+            print(f"    {line}")
