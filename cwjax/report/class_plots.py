@@ -11,13 +11,13 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from cwjax.results import measured
-from cwjax.results.contents import Contents
-from cwjax.results.record import RunRecord
-from cwjax.results.style import INK, MUTED, WIDTH, ArmStyle, panels, shorten, styled
+from cwjax.report import measured
+from cwjax.report.style import INK, MUTED, WIDTH, ArmStyle, panels, shorten, styled
+from cwjax.store.contents import CellContents
+from cwjax.store.schema import RunRecord
 
 MAX_CLASSES = 20
-"""Columns of the figure of classes: of more classes an even selection by size is shown."""
+"""Columns of the figure of classes; of more classes an even selection by size is shown."""
 
 MAX_TILE = 0.7
 """Width of a training image in inches."""
@@ -25,19 +25,13 @@ MAX_TILE = 0.7
 _BLUES = LinearSegmentedColormap.from_list("blues", [(0, 0.447, 0.698, 0), (0, 0.447, 0.698, 1)])
 
 
-def class_order(contents: Contents) -> np.ndarray:
-    """Class indices from the largest to the smallest, by their mean count over the seeds."""
-    counts = np.array(list(contents.config["class_counts"].values()), float)
-    return np.argsort(-counts.mean(axis=0), kind="stable")
-
-
 @styled
-def classes(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figure:
+def classes(contents: CellContents, styles: Mapping[str, ArmStyle]) -> Figure:
     """The classes from head to tail: training counts, each arm's class weights, sample images.
 
     Counts and weights are those of the first seed; only permuted classes differ between seeds.
     """
-    order = class_order(contents)
+    order = measured.class_order(contents.cell)
     if len(order) > MAX_CLASSES:
         order = order[np.linspace(0, len(order) - 1, MAX_CLASSES).round().astype(int)]
     strip = _sample_strip(contents, order)
@@ -75,7 +69,7 @@ def classes(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figure:
     return figure
 
 
-def _draw_counts(axis: Axes, contents: Contents, order: np.ndarray) -> None:
+def _draw_counts(axis: Axes, contents: CellContents, order: np.ndarray) -> None:
     counts = contents.records[0].class_counts[order]
     axis.bar(range(len(order)), counts, color=MUTED, width=0.62)
     for place, count in enumerate(counts):
@@ -89,13 +83,15 @@ def _draw_counts(axis: Axes, contents: Contents, order: np.ndarray) -> None:
 
 
 def _draw_weights(
-    axis: Axes, contents: Contents, order: np.ndarray, styles: Mapping[str, ArmStyle]
+    axis: Axes, contents: CellContents, order: np.ndarray, styles: Mapping[str, ArmStyle]
 ) -> None:
     """One line for all arms of equal weights, named at its right end; names are kept apart."""
     lines: dict[tuple[float, ...], list[str]] = {}
-    for arm in contents.config["arms"]:
-        weights = contents.runs[arm][contents.seeds[0]].class_weights[order]
-        lines.setdefault(tuple(weights.tolist()), []).append(arm)
+    seed = contents.records[0].key.seed
+    for arm in contents.trained_as_they_are:
+        run = contents.runs[arm].get(seed)
+        if run is not None:
+            lines.setdefault(tuple(run.class_weights[order].tolist()), []).append(arm)
     axis.set_yscale("log")
     for weights, arms in lines.items():
         style = styles[arms[0]]
@@ -122,8 +118,8 @@ def _draw_weights(
         axis.plot(1.005, place, style.marker, color=style.color, ms=5, clip_on=False, **frame)
 
 
-def _sample_strip(contents: Contents, order: np.ndarray) -> np.ndarray:
-    """A column of images a class, uint8 `[height, width]` or `[height, width, 3]`."""
+def _sample_strip(contents: CellContents, order: np.ndarray) -> np.ndarray:
+    """A column of images per class, uint8 `[height, width]` or `[height, width, 3]`."""
     examples = contents.examples
     columns = [examples.samples[examples.sample_labels == label] for label in order]
     rows = min(3, max(len(column) for column in columns))
@@ -136,7 +132,7 @@ def _sample_strip(contents: Contents, order: np.ndarray) -> np.ndarray:
 
 
 def to_picture(image: np.ndarray, largest: int = 2_000) -> np.ndarray:
-    """`[height, width, channels]` as matplotlib shows it, thinned to `largest` pixels a side."""
+    """`[height, width, channels]` as matplotlib shows it, thinned to `largest` pixels per side."""
     step = -(-max(image.shape[:2]) // largest)
     image = image[::step, ::step]
     return image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
@@ -144,17 +140,17 @@ def to_picture(image: np.ndarray, largest: int = 2_000) -> np.ndarray:
 
 @styled
 def recall_differences(
-    contents: Contents, arms: Sequence[str], styles: Mapping[str, ArmStyle]
+    contents: CellContents, arms: Sequence[str], styles: Mapping[str, ArmStyle]
 ) -> Figure:
-    """A panel an arm: difference of each class's recall from the baseline, head to tail.
+    """One panel per arm: difference of each class's recall from the baseline, head to tail.
 
     Args:
         contents: of the directory.
         arms: treatments with at least one pair of good runs.
         styles: of the arms.
     """
-    order = class_order(contents)
-    counts = measured.class_counts(contents.config)
+    order = measured.class_order(contents.cell)
+    counts = measured.class_counts(contents.cell)
     labels = [
         f"{shorten(contents.class_names[c], 22)} (n = {measured.span(*counts[c])})" for c in order
     ]
@@ -165,7 +161,7 @@ def recall_differences(
     for panel, arm in zip(made, arms, strict=True):
         axis = panel.axis
         baseline, treatment = paired_runs(contents, arm)
-        difference = 100 * (recalls(treatment) - recalls(baseline))[:, order]
+        difference = 100 * (measured.recalls(treatment) - measured.recalls(baseline))[:, order]
         places, style = np.arange(len(order)), styles[arm]
         axis.axvline(0, color=INK, linewidth=0.8)
         low, high = difference.min(axis=0), difference.max(axis=0)
@@ -185,25 +181,18 @@ def recall_differences(
     return figure
 
 
-def paired_runs(contents: Contents, arm: str) -> tuple[list[RunRecord], list[RunRecord]]:
+def paired_runs(contents: CellContents, arm: str) -> tuple[list[RunRecord], list[RunRecord]]:
     """The good runs of baseline and arm, seed by seed, of the seeds where both are good."""
-    pairs = [
-        (contents.runs[contents.baseline][record.seed], record) for record in contents.ok_runs(arm)
-    ]
-    good = [pair for pair in pairs if pair[0].status == "ok"]
-    return [baseline for baseline, _ in good], [treatment for _, treatment in good]
-
-
-def recalls(runs: Sequence[RunRecord]) -> np.ndarray:
-    """Recall of each class `[num_runs, num_classes]`, NaN for a class absent from the test set."""
-    return np.stack([run.class_scores["recall"] for run in runs])
+    baseline = {record.key.seed: record for record in contents.ok_runs(contents.baseline)}
+    treatment = [record for record in contents.ok_runs(arm) if record.key.seed in baseline]
+    return [baseline[record.key.seed] for record in treatment], treatment
 
 
 @styled
-def confusion_matrices(contents: Contents) -> Figure:
-    """A panel an arm: of each true class (row) the share that is predicted as each class, in %."""
+def confusion_matrices(contents: CellContents) -> Figure:
+    """One panel per arm: of each true class (row) the share predicted as each class, in %."""
     arms = [arm for arm in contents.arms if contents.ok_runs(arm)]
-    order = class_order(contents)
+    order = measured.class_order(contents.cell)
     names = [shorten(contents.class_names[c], 10) for c in order]
     wide = max(map(len, names))
     left, bottom = 0.45 + 0.07 * wide, 0.5 if wide < 3 else 0.35 + 0.07 * wide

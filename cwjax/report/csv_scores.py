@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import math
-from collections.abc import Iterator
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from cwjax.analysis.comparison import compare_arms
+from cwjax.analysis.family import Pair, compare_family
 from cwjax.analysis.metrics import METRICS, Metric
-from cwjax.analysis.pairing import ArmScores
+from cwjax.analysis.pairing import ArmScores, family_size, pairings
+from cwjax.analysis.results import ArmSummary, CellFacts, ScoreSummary, StudyComparison
 from cwjax.analysis.rules import Rules
 from cwjax.errors import ConfigError
+from cwjax.report import words
 
-Scores = dict[str, dict[int, float]]  # arm -> seed -> score
+MAX_BYTES = 100_000_000
+"""Size of a file; a hundred arms of a thousand seeds are a few megabytes."""
+
+MAX_SEEDS = 1_000
+"""Seeds of an arm: with more, the sign flips take minutes and gigabytes and say nothing new."""
+
+MAX_ARMS = 100
+"""Arms of a file: a table of more is no report."""
+
+_LARGEST = 1e100  # of a score: squares of differences stay finite
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_OTHER_NAMES = {
+    "arm": ("method", "scheme", "model", "treatment", "algorithm", "condition", "group", "name"),
+    "seed": ("run", "trial", "fold", "repeat", "repetition", "replicate"),
+}
+
+
+@dataclass(frozen=True)
+class CsvScores:
+    """The scores of a file."""
+
+    name: str
+    """Of the file, without its ending."""
+    metric: Metric
+    scores: dict[str, dict[int, float]]
+    """Arm -> seed -> score."""
 
 
 def csv_metric(name: str, *, lower_is_better: bool = False) -> Metric:
-    """The metric of a column: one of `METRICS`, or an own one that is printed as it is.
+    """The metric of a column: one of `METRICS`, or a metric of one's own, printed as it is.
+
+    Args:
+        name: of the column.
+        lower_is_better: of a metric of one's own.
 
     Raises:
         ConfigError: `lower_is_better` contradicts what is known of the metric.
@@ -35,106 +67,175 @@ def csv_metric(name: str, *, lower_is_better: bool = False) -> Metric:
     return METRICS[name]
 
 
-def read_scores(path: Path, metric: Metric) -> Scores:
+def read_scores(
+    path: Path, metric: str | None = None, *, lower_is_better: bool = False
+) -> CsvScores:
     """Reads the columns `arm`, `seed` and that of the metric; other columns are left alone.
+
+    Args:
+        path: of a CSV file with one row per run.
+        metric: the column [default: the only one besides arm and seed].
+        lower_is_better: of a metric of one's own.
 
     Raises:
         ConfigError: it cannot be read, a column is missing, or a row is torn, repeated or holds
             something else than a seed and a finite score; with its line.
     """
-    scores: Scores = {}
-    for line, row in _rows(path, ("arm", "seed", metric.name)):
+    rows = _rows(path)
+    _, columns = next(rows)
+    _check_columns(path, columns)
+    found = csv_metric(_metric_name(path, columns, metric), lower_is_better=lower_is_better)
+    places = [columns.index(name) for name in ("arm", "seed", found.name)]
+    scores: dict[str, dict[int, float]] = {}
+    for line, row in rows:
         where = f"{path.name} line {line}"
-        arm, seed = row["arm"], _seed(row["seed"], where)
+        if len(row) != len(columns):
+            raise ConfigError(f"{where} has more or fewer fields than line 1")
+        arm, seed_text, score_text = (row[place].strip() for place in places)
+        seed, score = _seed(seed_text, where), _score(score_text, found, where)
         if not arm:
             raise ConfigError(f"{where}: arm is empty: give a name")
-        if seed in scores.setdefault(arm, {}):
-            raise ConfigError(f"{where}: arm {arm!r} seed {seed} is there already: give it once")
-        scores[arm][seed] = _score(row[metric.name], metric, where)
+        of_arm = scores.setdefault(arm, {})
+        if seed in of_arm:
+            raise ConfigError(f"{where}: arm {arm!a} seed {seed} is there already: give it once")
+        of_arm[seed] = score
+        if len(of_arm) > MAX_SEEDS:
+            raise ConfigError(
+                f"{where}: arm {arm!a} has more than {MAX_SEEDS:,} seeds: keep the first ones, "
+                "more would take minutes and say nothing new"
+            )
+        if len(scores) > MAX_ARMS:
+            raise ConfigError(f"{where}: there are more than {MAX_ARMS} arms: keep fewer")
     if not scores:
-        raise ConfigError(f"{path.name} has no rows: give one row a run")
-    return scores
+        raise ConfigError(f"{path.name} has no rows: give one row per run")
+    return CsvScores(path.stem, found, scores)
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each row with the number of its last line."""
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Each row with the number of its last line, the headings first."""
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"--csv {path} is no regular file: give a CSV file")
+        if status.st_size > MAX_BYTES:
+            raise ConfigError(
+                f"--csv {path} has {status.st_size:,} bytes, more than {MAX_BYTES:,}: keep the "
+                "columns arm, seed and the metric's"
+            )
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            for column in columns:
-                if column not in (reader.fieldnames or ()):
-                    raise ConfigError(
-                        f"{path.name} line 1 has no column {column}: it has "
-                        f"{', '.join(reader.fieldnames or ()) or 'nothing'}"
-                    )
+            reader = csv.reader(file, strict=True)
+            yield 1, [name.strip() for name in next(reader, [])]
             for row in reader:
-                if None in row or None in row.values():
-                    raise ConfigError(
-                        f"{path.name} line {reader.line_num} has more or fewer fields than line 1"
-                    )
-                yield reader.line_num, {name: value.strip() for name, value in row.items()}
+                if row:  # an empty line
+                    yield reader.line_num, row
     except OSError as error:
         raise ConfigError(f"--csv {path} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"--csv {path.name} is no CSV file in UTF-8: {error}") from error
 
 
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    """Checks that there are arms and seeds; says what is there instead."""
+    repeated = [name for name in columns if columns.count(name) > 1]
+    if repeated:
+        raise ConfigError(f"{path.name} line 1 has two columns {repeated[0]!a}: rename one")
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(columns) == 1 and separator in columns[0]:
+            raise ConfigError(f"{path.name} is separated by {name}: separate it by commas")
+    for column, others in _OTHER_NAMES.items():
+        if column in columns:
+            continue
+        alike = [name for name in columns if name.lower() in (column, *others)]
+        if alike:
+            raise ConfigError(
+                f"{path.name} line 1 has no column {column}: rename {alike[0]!a} to {column}"
+            )
+        wide = ""
+        if column == "arm" and "seed" in columns and len(columns) > 2:
+            wide = "; if each column is an arm, give one row per arm and seed instead"
+        there = words.listed([f"{name!a}"[1:-1] for name in columns]) if columns else "nothing"
+        raise ConfigError(f"{path.name} line 1 has no column {column}: it has {there}{wide}")
+
+
+def _metric_name(path: Path, columns: Sequence[str], metric: str | None) -> str:
+    others = [name for name in columns if name not in ("arm", "seed")]
+    there = words.listed([f"{name!a}"[1:-1] for name in columns])
+    if metric is None:
+        if len(others) != 1:
+            raise ConfigError(
+                f"--metric is needed to say which column of {path.name} is compared: it has {there}"
+            )
+        return others[0]
+    if metric not in others:
+        raise ConfigError(f"{path.name} line 1 has no column {metric}: it has {there}")
+    return metric
+
+
 def _seed(text: str, where: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ConfigError(f"{where}: seed is {text!r}: give an integer of at least 0")
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise ConfigError(
+            f"{where}: seed is {_short(text)}: give an integer of at least 0, with at most 18 "
+            "digits"
+        )
     return int(text)
 
 
 def _score(text: str, metric: Metric, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = float(text) if _NUMBER.fullmatch(text) and text.isascii() else math.nan
     if not math.isfinite(value):
-        raise ConfigError(f"{where}: {metric.name} is {text!r}: give a finite number")
+        raise ConfigError(f"{where}: {metric.name} is {_short(text)}: give a finite number")
+    if abs(value) > _LARGEST:
+        raise ConfigError(f"{where}: {metric.name} is {_short(text)}: give at most {_LARGEST:g}")
     if metric.is_fraction and not 0 <= value <= 1:
         raise ConfigError(
-            f"{where}: {metric.name} is {text}: give a fraction from 0 to 1, not percent"
+            f"{where}: {metric.name} is {_short(text)[1:-1]}: give a fraction from 0 to 1, not "
+            "percent"
         )
     return value
 
 
-def compare_scores(scores: Scores, baseline: str, rules: Rules) -> dict[str, Any]:
-    """As the content of `comparison.json`, on one metric and without intervals on new test sets.
+def _short(text: str) -> str:
+    return ascii(text if len(text) <= 30 else text[:27] + "...")
+
+
+def compare_scores(given: CsvScores, baseline: str, rules: Rules) -> StudyComparison:
+    """The comparison of one metric; without logits there are no intervals on new test sets.
 
     Args:
-        scores: of every arm, the baseline among them.
+        given: scores of every arm, the baseline among them.
         baseline: the arm that the others are compared with.
-        rules: the metric and what was fixed beforehand.
+        rules: what was fixed beforehand, on the same metric.
 
     Raises:
         ConfigError: no such baseline, or an arm that has no seed in common with it.
     """
-    if baseline not in scores:
-        raise ConfigError(f"--baseline is {baseline!r}: choose one of {', '.join(scores)}")
-    ordered = {baseline: scores[baseline]} | scores
-    arms = [ArmScores(arm, by_seed) for arm, by_seed in ordered.items()]
-    return {
-        "metric": rules.metric.name,
-        "confidence": rules.confidence,
-        "smallest_effect": rules.smallest_effect,
-        "baseline": baseline,
-        "arms": [
-            {
-                "arm": arm,
-                "num_runs": len(by_seed),
-                "num_ok": len(by_seed),
-                "scores": {rules.metric.name: _mean_and_std(list(by_seed.values()))},
-            }
-            for arm, by_seed in ordered.items()
-        ],
-        "comparisons": [
-            dataclasses.asdict(comparison) for comparison in compare_arms(arms, baseline, rules)
-        ],
-        "secondary": [],
+    if baseline not in given.scores:
+        raise ConfigError(f"--baseline is {baseline!r}: choose one of {', '.join(given.scores)}")
+    arms = {
+        arm: ArmScores(arm, by_seed)
+        for arm, by_seed in ({baseline: given.scores[baseline]} | given.scores).items()
     }
+    family = pairings(list(arms), baseline, {})
+    pairs = [Pair(pairing, arms[baseline], arms[pairing.treatment]) for pairing in family]
+    return StudyComparison(
+        metric=rules.metric,
+        confidence=rules.confidence,
+        smallest_effect=rules.smallest_effect,
+        baseline=baseline,
+        arms=tuple(arms),
+        seeds=tuple(sorted(set().union(*given.scores.values()))),
+        family_size=family_size(family),
+        num_ok_runs=sum(map(len, given.scores.values())),
+        bad_runs=(),
+        cells=(CellFacts("", given.name, "none", 1.0),),
+        summaries=tuple(_summary(arm, rules.metric) for arm in arms.values()),
+        comparisons=compare_family(pairs, rules) if pairs else (),
+        secondary=(),
+    )
 
 
-def _mean_and_std(values: list[float]) -> dict[str, float | None]:
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "std": std}
+def _summary(arm: ArmScores, metric: Metric) -> ArmSummary:
+    values = np.array(list(arm.scores.values()))
+    std = float(values.std(ddof=1)) if len(values) > 1 else None
+    score = ScoreSummary(float(values.mean()), std)
+    return ArmSummary("", arm.name, len(values), len(values), {metric.name: score})

@@ -8,21 +8,21 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cwjax.results.contents import Contents
-from cwjax.results.style import INK, ArmStyle, Panel, panels, shorten, styled
+from cwjax.report.style import INK, ArmStyle, Panel, panels, shorten, styled
+from cwjax.store.contents import CellContents
 
 MAX_POINTS = 60
-"""Of a curve: of more epochs an even selection is drawn, the first and the last among them."""
+"""Points of a curve: of more epochs an even selection is drawn, with the first and the last."""
 
 
-def trained_arms(contents: Contents) -> tuple[str, ...]:
+def trained_arms(contents: CellContents) -> tuple[str, ...]:
     """The arms with a history; post-hoc arms are computed from another arm's runs."""
     return tuple(arm for arm in contents.arms if _curves(contents, arm))
 
 
 @styled
-def learning_curves(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figure:
-    """A panel an arm: balanced validation accuracy of its runs, their mean, the baseline's mean.
+def learning_curves(contents: CellContents, styles: Mapping[str, ArmStyle]) -> Figure:
+    """One panel per arm: balanced validation accuracy of its runs, their mean, the baseline's mean.
 
     Args:
         contents: with at least one trained arm.
@@ -45,8 +45,8 @@ def learning_curves(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figur
 
 
 @styled
-def paired_curves(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figure:
-    """A panel an arm: its runs minus the baseline's of the same seed, epoch by epoch.
+def paired_curves(contents: CellContents, styles: Mapping[str, ArmStyle]) -> Figure:
+    """One panel per arm: its runs minus the baseline's of the same seed, epoch by epoch.
 
     An effect of weighting that fades with training shows as a curve that returns to 0.
 
@@ -73,7 +73,7 @@ def paired_curves(contents: Contents, styles: Mapping[str, ArmStyle]) -> Figure:
 
 
 def _draw_runs(panel: Panel, curves: Sequence[np.ndarray], style: ArmStyle) -> None:
-    """A thin line a run; `curves` are fractions by epoch, drawn in percent."""
+    """A thin line per run; `curves` are fractions by epoch, drawn in percent."""
     for curve in curves:
         epochs = _selection(len(curve))
         panel.axis.plot(epochs + 1, 100 * curve[epochs], color=style.color, lw=0.9, alpha=0.65)
@@ -97,22 +97,23 @@ def _label(panel: Panel, arm: str, quantity: str) -> None:
         axis.set_ylabel(quantity)
 
 
-def final_mean(contents: Contents, arm: str) -> float:
+def final_mean(contents: CellContents, arm: str) -> float:
     """Mean balanced validation accuracy of a trained arm after its last epoch."""
     return float(_mean(list(_curves(contents, arm).values()))[-1])
 
 
-def _curves(contents: Contents, arm: str) -> dict[int, np.ndarray]:
+def _curves(contents: CellContents, arm: str) -> dict[int, np.ndarray]:
     """Balanced validation accuracy by seed, `[num_epochs]`, of the runs that ended well."""
     return {
-        record.seed: record.history["val_balanced_accuracy"]
+        record.key.seed: record.history["val_balanced_accuracy"]
         for record in contents.ok_runs(arm)
         if record.history
     }
 
 
 def _mean(curves: Sequence[np.ndarray]) -> np.ndarray:
-    return np.mean(curves, axis=0)
+    mean: np.ndarray = np.mean(curves, axis=0)
+    return mean
 
 
 def _selection(num_epochs: int) -> np.ndarray:

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
-from cwjax.analysis.metrics import METRICS
-from cwjax.results import class_plots, curves, plots
-from cwjax.results.contents import Contents
-from cwjax.results.disagreements import draw_disagreements, find_disagreements
-from cwjax.results.style import ArmStyle, arm_styles, to_svg
-from cwjax.results.summary import comparison_rows
+from matplotlib.figure import Figure
+
+from cwjax.analysis.family import Comparison
+from cwjax.analysis.metrics import Metric
+from cwjax.analysis.results import CellFacts, StudyComparison
+from cwjax.arms.arm import NULL_CONTROL
+from cwjax.report import class_plots, curves, disagreements, measured, plots, words
+from cwjax.report.style import arm_styles, to_pdf, to_svg
+from cwjax.store.contents import CellContents
+
+Scores = Mapping[str, Mapping[int, float]]
+"""Arm -> seed -> score."""
 
 
 @dataclass(frozen=True)
 class ReportFigure:
     """One figure, ready for a page."""
 
+    kind: ClassVar[str] = "figure"
+
     name: str  # of its file, without the ending
     title: str
     caption: str
     alt: str
     svg: str
+    pdf: bytes | None = None
 
     @property
     def data_uri(self) -> str:
@@ -31,88 +41,132 @@ class ReportFigure:
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
 
 
-def styles_of(contents: Contents) -> dict[str, ArmStyle]:
-    """Each arm's look."""
-    controls = set(contents.arms) - set(contents.config["arms"])
-    return arm_styles(contents.arms, contents.baseline, controls)
+class Studio:
+    """Draws figures of one study in one style and in the formats that are wanted.
+
+    Args:
+        arms: every arm of the pages, in order: each gets a colour.
+        baseline: grey.
+        formats: of the figures' files; SVG is always drawn, since pages contain it.
+    """
+
+    def __init__(self, arms: Sequence[str], baseline: str, formats: Collection[str]) -> None:
+        self.styles = arm_styles(arms, baseline, {NULL_CONTROL} & set(arms))
+        self._with_pdf = "pdf" in formats
+
+    def figure(
+        self, name: str, title: str, caption: str, alt: str, draw: Callable[[], Figure]
+    ) -> ReportFigure:
+        """A figure in all formats.
+
+        Args:
+            name: of its file, without the ending.
+            title: above it.
+            caption: below it.
+            alt: in its place, for those who do not see it.
+            draw: a `styled` function, ready to be called.
+        """
+        svg = to_svg(draw(), name)
+        pdf = to_pdf(draw) if self._with_pdf else None
+        return ReportFigure(name, title, caption, words.one_line(alt), svg, pdf)
+
+    def differences(
+        self, entries: Sequence[Comparison], metric: Metric, name: str = "differences"
+    ) -> ReportFigure | None:
+        """Every arm's differences; None where nothing was estimated.
+
+        Args:
+            entries: comparisons on one metric.
+            metric: theirs.
+            name: of the figure.
+        """
+        entries = [entry for entry in entries if entry.estimates is not None]
+        if not entries:
+            return None
+        texts = []
+        for entry in entries:
+            assert entry.estimates is not None
+            difference = words.signed(metric, entry.estimates.difference)
+            bounds = words.interval(metric, entry.estimates.seed_interval)
+            texts.append(f"{entry.pairing.treatment} {difference}, interval {bounds}")
+        baseline = entries[0].pairing.baseline
+        return self.figure(
+            name,
+            "Difference from the baseline, seed by seed",
+            "Bars are intervals over seeds on this test set: they decide, together with the "
+            "adjusted p-value. Thin lines show how far the mean could move with other test "
+            "examples as well." + _thinned(entries),
+            f"Differences from {baseline} in {metric.title}: {'; '.join(texts)}.",
+            lambda: plots.differences(entries, metric, self.styles),
+        )
+
+    def slopes(
+        self, entries: Sequence[Comparison], metric: Metric, scores: Scores
+    ) -> ReportFigure | None:
+        """Every pair of runs; None where there is none.
+
+        Args:
+            entries: comparisons on one metric.
+            metric: theirs.
+            scores: on that metric.
+        """
+        entries = [entry for entry in entries if entry.estimates is not None]
+        if not entries:
+            return None
+        ups = ", ".join(
+            f"{entry.pairing.treatment} in {sum(d > 0 for d in entry.differences)} of "
+            f"{len(entry.differences)}"
+            for entry in entries
+        )
+        return self.figure(
+            "slopes",
+            f"Every pair of runs: {metric.title}",
+            "A line is one seed, with the same training examples, initial parameters and order in "
+            "both arms. The bold line joins the means." + _thinned(entries),
+            f"Lines from {entries[0].pairing.baseline} to each arm, one per seed. The score rises "
+            f"for {ups} seeds.",
+            lambda: plots.slopes(scores, entries, metric, self.styles),
+        )
 
 
-def report_figures(contents: Contents, comparison: Mapping[str, Any]) -> list[ReportFigure]:
-    """Every figure that the runs allow; the same results give the same bytes."""
-    styles = styles_of(contents)
-    estimated = [entry for entry in comparison["comparisons"] if entry["estimates"]]
-    return [
-        *(_comparison_figures(contents, estimated, styles) if estimated else []),
-        *_class_figures(contents, styles),
-        *_training_figures(contents, styles),
-    ]
+def _thinned(entries: Sequence[Comparison]) -> str:
+    if max(len(entry.seeds) for entry in entries) <= plots.MAX_DRAWN:
+        return ""
+    return f" {plots.MAX_DRAWN} evenly spaced seeds are drawn; means and intervals are of all."
 
 
-def differences_figure(
-    entries: Sequence[Mapping[str, Any]], styles: Mapping[str, ArmStyle], name: str = "differences"
-) -> ReportFigure:
-    """The figure of differences; `entries` have estimates and one metric."""
-    metric = METRICS[entries[0]["metric"]]
-    confidence = f"{100 * entries[0]['estimates']['seed_interval']['confidence']:g}%" if (
-        entries[0]["estimates"]["seed_interval"]
-    ) else "confidence"  # fmt: skip
-    rows = "; ".join(
-        f"{row['arm']} {row['difference']}, interval {row['interval']}"
-        for row in comparison_rows(entries)
-    )
-    return ReportFigure(
-        name=name,
-        title="Difference from the baseline, seed by seed",
-        caption=f"Bars are {confidence} intervals over seeds on this test set: they decide, "
-        "together with the adjusted p-value. Lines show how far the mean could move with other "
-        "test examples as well.",
-        alt=f"Differences from {entries[0]['baseline']} in {metric.title}: {rows}.",
-        svg=to_svg(plots.differences(entries, metric, styles), name),
-    )
+def comparison_figures(
+    studio: Studio, contents: CellContents, part: StudyComparison
+) -> list[ReportFigure]:
+    """Differences, slopes and what happens class by class.
 
-
-def _comparison_figures(
-    contents: Contents, entries: Sequence[Mapping[str, Any]], styles: Mapping[str, ArmStyle]
-) -> Iterator[ReportFigure]:
-    metric = METRICS[entries[0]["metric"]]
-    yield differences_figure(entries, styles)
+    Args:
+        studio: draws them.
+        contents: of the cell.
+        part: what was found in the cell.
+    """
     scores = {
-        arm: {seed: run.scores[metric.name] for seed, run in runs.items()}
+        arm: {seed: run.scores[part.metric.name] for seed, run in runs.items()}
         for arm, runs in contents.runs.items()
     }
-    ups = ", ".join(
-        f"{entry['treatment']} in {sum(d > 0 for d in entry['differences'])} of "
-        f"{len(entry['differences'])}"
-        for entry in entries
-    )
-    yield ReportFigure(
-        name="slopes",
-        title=f"Every pair of runs: {metric.title}",
-        caption="A line is one seed: the same training examples, initial parameters and order in "
-        "both arms. The bold line joins the means.",
-        alt=f"Lines from {contents.baseline} to each arm, one a seed. The score rises for {ups} "
-        "seeds.",
-        svg=to_svg(plots.slopes(scores, entries, metric, styles), "slopes"),
-    )
+    slopes = studio.slopes(part.comparisons, part.metric, scores)
+    return [*([slopes] if slopes else []), *_class_figures(studio, contents)]
 
 
-def _class_figures(contents: Contents, styles: Mapping[str, ArmStyle]) -> Iterator[ReportFigure]:
-    order = class_plots.class_order(contents)
+def _class_figures(studio: Studio, contents: CellContents) -> Iterator[ReportFigure]:
+    order = measured.class_order(contents.cell)
     counts = contents.records[0].class_counts[order]
-    yield ReportFigure(
-        name="classes",
-        title="The classes, from head to tail",
-        caption="Training examples of each class (first seed), the class weights of each arm on a "
+    few = len(order) <= class_plots.MAX_CLASSES
+    yield studio.figure(
+        "classes",
+        "The classes, from head to tail",
+        "Training examples of each class (first seed), the class weights of each arm on a "
         "logarithmic scale, and training images. Arms of equal weights share a line; they differ "
         "in other ways."
-        + (
-            f" {class_plots.MAX_CLASSES} of {len(order)} classes are shown."
-            if len(order) > class_plots.MAX_CLASSES
-            else ""
-        ),
-        alt=f"Training examples a class fall from {counts[0]} to {counts[-1]}; class weights of "
+        + ("" if few else f" {class_plots.MAX_CLASSES} of {len(order)} classes are shown."),
+        f"Training examples per class fall from {counts[0]} to {counts[-1]}; class weights of "
         "each arm; a column of training images for each class.",
-        svg=to_svg(class_plots.classes(contents, styles), "classes"),
+        lambda: class_plots.classes(contents, studio.styles),
     )
     treatments = [
         arm
@@ -120,80 +174,154 @@ def _class_figures(contents: Contents, styles: Mapping[str, ArmStyle]) -> Iterat
         if arm != contents.baseline and class_plots.paired_runs(contents, arm)[0]
     ]
     if treatments:
-        yield ReportFigure(
-            name="recall_differences",
-            title="What each arm changes, class by class",
-            caption="Points are means over seeds, bars reach from the smallest to the largest "
-            "difference; n is the number of training examples of the class.",
-            alt="Difference in recall of each class, from head to tail. "
+        yield studio.figure(
+            "recall_differences",
+            "What each arm changes, class by class",
+            "Points are means over seeds, bars reach from the smallest to the largest difference; "
+            "n is the number of training examples of the class.",
+            "Difference in recall of each class, from head to tail. "
             + " ".join(_recall_words(contents, arm) for arm in treatments),
-            svg=to_svg(
-                class_plots.recall_differences(contents, treatments, styles), "recall_differences"
-            ),
+            lambda: class_plots.recall_differences(contents, treatments, studio.styles),
         )
     if any(contents.ok_runs(arm) for arm in contents.arms):
-        yield ReportFigure(
-            name="confusion",
-            title="What is taken for what",
-            caption="Rows are true classes, columns predictions; each row adds up to 100% over all "
-            "seeds.",
-            alt="Confusion matrices of all arms side by side; the diagonals are the recalls of the "
+        yield studio.figure(
+            "confusion",
+            "Confusion matrix",
+            "Rows are true classes, columns predictions; each row adds up to 100% over all seeds.",
+            "Confusion matrices of all arms side by side; the diagonals are the recalls of the "
             "table of classes.",
-            svg=to_svg(class_plots.confusion_matrices(contents), "confusion"),
+            lambda: class_plots.confusion_matrices(contents),
         )
-    found = find_disagreements(contents)
+    found = disagreements.find_disagreements(contents)
     if found:
-        searched = len(contents.examples.test_indices)
-        everything = searched == len(contents.examples.test_labels)
-        yield ReportFigure(
-            name="disagreements",
-            title="Where arms disagree most often",
-            caption="Test images, counted over all arms and seeds; shown is the arm that differs "
-            "from the baseline most often there, with both predictions."
-            + ("" if everything else f" Searched: {searched:,} evenly spaced test images."),
-            alt="; ".join(
-                f"an image of {contents.class_names[one.label]} that {contents.baseline} takes for "
-                f"{contents.class_names[one.baseline_prediction]} and {one.arm} for "
-                f"{contents.class_names[one.arm_prediction]} in {one.num_runs} of {one.num_pairs} "
-                "seeds"
-                for one in found
-            )
-            + ".",
-            svg=to_svg(draw_disagreements(contents, found), "disagreements"),
-        )
+        yield _disagreements_figure(studio, contents, found)
 
 
-def _recall_words(contents: Contents, arm: str) -> str:
+def _recall_words(contents: CellContents, arm: str) -> str:
     baseline, treatment = class_plots.paired_runs(contents, arm)
-    difference = class_plots.recalls(treatment) - class_plots.recalls(baseline)
-    mean = 100 * difference.mean(axis=0)[class_plots.class_order(contents)]
-    return f"{arm}: {', '.join(f'{value:+.1f}' for value in mean)}."
+    difference = measured.recalls(treatment) - measured.recalls(baseline)
+    mean = 100 * difference.mean(axis=0)[measured.class_order(contents.cell)]
+    return f"{arm}: {', '.join(f'{round(value, 1) + 0.0:+.1f}' for value in mean)}."
 
 
-def _training_figures(contents: Contents, styles: Mapping[str, ArmStyle]) -> Iterator[ReportFigure]:
+def _disagreements_figure(
+    studio: Studio, contents: CellContents, found: Sequence[disagreements.Disagreement]
+) -> ReportFigure:
+    names, sample = contents.class_names, disagreements.draw_sample(found)
+    searched = len(contents.examples.test_indices)
+    everything = searched == len(contents.examples.test_labels)
+    rights = Counter(one.right for one in found)
+    shares = {right: f"{100 * rights[right] / len(found):.0f}%" for right in rights}
+    told = [
+        f"{who} on {shares[right]}"
+        for right, who in (
+            ("baseline", f"{contents.baseline} is right"),
+            ("arm", "the other arm"),
+            ("neither", "neither"),
+        )
+        if right in shares
+    ]
+    return studio.figure(
+        "disagreements",
+        "Where arms disagree most often",
+        f"{words.count(len(sample), 'image')} of the {len(found)} test images on which arms differ "
+        f"from {contents.baseline} most often over all arms and seeds, drawn across classes and in "
+        f"the proportion of right and wrong: of the {len(found)}, {words.listed(told)}. Shown is "
+        "the arm that differs most often there."
+        + ("" if everything else f" Searched: {searched:,} evenly spaced test images."),
+        "; ".join(
+            f"an image of {names[one.label]} that {contents.baseline} takes for "
+            f"{names[one.baseline_prediction]} and {one.arm} for {names[one.arm_prediction]} in "
+            f"{one.num_runs} of {one.num_pairs} seeds"
+            for one in sample
+        )
+        + ".",
+        lambda: disagreements.draw_disagreements(contents, sample),
+    )
+
+
+def training_figures(studio: Studio, contents: CellContents) -> list[ReportFigure]:
+    """Learning curves; none where no run was trained to its end.
+
+    Args:
+        studio: draws them.
+        contents: of the cell.
+    """
     trained = curves.trained_arms(contents)
     if not trained:
-        return
+        return []
     thinned = (
         f" Of longer trainings {curves.MAX_POINTS} epochs are drawn."
-        if contents.config["settings"]["train"]["num_epochs"] > curves.MAX_POINTS
+        if contents.study.train.num_epochs > curves.MAX_POINTS
         else ""
     )
     ends = ", ".join(f"{arm} {100 * curves.final_mean(contents, arm):.1f}" for arm in trained)
-    yield ReportFigure(
-        name="learning_curves",
-        title="Learning curves",
-        caption="One line a run, bold the arm's mean, grey the baseline's mean." + thinned,
-        alt=f"Balanced validation accuracy over the epochs; at the end, in percent: {ends}.",
-        svg=to_svg(curves.learning_curves(contents, styles), "learning_curves"),
-    )
-    if contents.baseline in trained and len(trained) > 1:
-        yield ReportFigure(
-            name="paired_curves",
-            title="Does the effect last?",
-            caption="Difference from the baseline's run of the same seed in balanced validation "
-            "accuracy, bold the mean: an effect that fades with training returns to 0.",
-            alt="Paired difference in balanced validation accuracy, epoch by epoch, one panel an "
-            "arm.",
-            svg=to_svg(curves.paired_curves(contents, styles), "paired_curves"),
+    figures = [
+        studio.figure(
+            "learning_curves",
+            "Learning curves",
+            "One line per run, bold the arm's mean, grey the baseline's mean." + thinned,
+            f"Balanced validation accuracy over the epochs; at the end, in percent: {ends}.",
+            lambda: curves.learning_curves(contents, studio.styles),
         )
+    ]
+    if contents.baseline in trained and len(trained) > 1:
+        figures.append(
+            studio.figure(
+                "paired_curves",
+                "Does the effect last?",
+                "Difference from the baseline's run of the same seed in balanced validation "
+                "accuracy, bold the mean: an effect that fades with training returns to 0.",
+                "Paired difference in balanced validation accuracy, epoch by epoch, one panel per "
+                "arm.",
+                lambda: curves.paired_curves(contents, studio.styles),
+            )
+        )
+    return figures
+
+
+def heat_maps(studio: Studio, study: StudyComparison) -> list[ReportFigure]:
+    """One arm after the other over data sets and factors, the verdict in each cell.
+
+    Args:
+        studio: draws them.
+        study: what was found in all cells.
+    """
+    arms = dict.fromkeys(entry.pairing.treatment for entry in study.comparisons)
+    return [
+        _heat_map(studio, study, arm, f"heat_map_{place}")
+        for place, arm in enumerate(arms)
+        if any(e.estimates is not None for e in study.comparisons if e.pairing.treatment == arm)
+    ]
+
+
+def _heat_map(studio: Studio, study: StudyComparison, arm: str, name: str) -> ReportFigure:
+    entries = {e.pairing.cell: e for e in study.comparisons if e.pairing.treatment == arm}
+    by_place = {
+        (_row_name(cell), cell.imbalance_factor): entries[cell.cell] for cell in study.cells
+    }
+    rows = list(dict.fromkeys(row for row, _ in by_place))
+    factors = sorted({factor for _, factor in by_place})
+    grid = [[by_place.get((row, factor)) for factor in factors] for row in rows]
+    # One scale for all arms, so that their maps can be compared.
+    found = [e.estimates.difference for e in study.comparisons if e.estimates is not None]
+    largest = max(map(abs, found))
+    texts = [
+        f"{row}, {factor:g}: {words.signed(study.metric, entry.estimates.difference)} "
+        f"({words.verdict_label(entry)})"
+        for (row, factor), entry in by_place.items()
+        if entry.estimates is not None
+    ]
+    columns = [f"{factor:g}" for factor in factors]
+    return studio.figure(
+        name,
+        f"{arm}: difference from {study.baseline}",
+        f"Mean difference in {study.metric.title}, {words.unit(study.metric)}, with the verdict; "
+        "blue is better, red is worse, and the stronger the larger.",
+        f"{arm} compared with {study.baseline} in {study.metric.title}: {'; '.join(texts)}.",
+        lambda: plots.heat_map(grid, rows, columns, study.metric, largest),
+    )
+
+
+def _row_name(cell: CellFacts) -> str:
+    return words.profile_title(words.dataset_name(cell.dataset), cell.imbalance)

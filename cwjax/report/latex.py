@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from cwjax.analysis.metrics import Metric
-from cwjax.results.summary import UNDEFINED, mean_std, shown_metrics
+from cwjax.analysis.results import StudyComparison
+from cwjax.report import tables, words
 
 _MARKS = {"better": r"$^{\ast}$", "worse": r"$^{\dagger}$"}
 
@@ -18,55 +18,60 @@ _SPECIAL = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "–": "--",
+    "×": r"$\times$",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
 
-def latex_table(comparison: Mapping[str, Any], metrics: Sequence[Metric] | None = None) -> str:
+def latex_table(study: StudyComparison, metrics: Sequence[Metric] | None = None) -> str:
     r"""A booktabs table: mean ± standard deviation over seeds, with marks of significance.
 
     Only the primary metric is judged, so only its column carries marks.
 
     Args:
-        comparison: the content of `comparison.json`.
+        study: of one cell or of several, whose rows stand below one another.
         metrics: the columns, the primary metric first [default: those of the other tables].
     """
-    primary, *others = metrics or shown_metrics(comparison)
+    table = tables.scores(study, metrics)
     verdicts = {
-        entry["treatment"]: entry["verdict"]["key"]
-        for entry in comparison["comparisons"]
-        if not entry["control"]
+        (entry.pairing.cell, entry.pairing.treatment): entry.verdict.key
+        for entry in study.judged
+        if entry.verdict is not None
     }
-    rows = []
-    for arm in comparison["arms"]:
-        cells = [_cell(metric, arm["scores"][metric.name]) for metric in (primary, *others)]
-        cells[0] += _MARKS.get(verdicts.get(arm["arm"], ""), "")
-        rows.append(" & ".join([escape(arm["arm"]), str(arm["num_ok"]), *cells]) + r" \\")
-    headings = ["arm", "$n$", *(escape(metric.title) for metric in (primary, *others))]
-    confidence = f"{100 * comparison['confidence']:g}"
+    lines, cell = [], study.summaries[0].cell
+    for summary, row in zip(study.summaries, table.rows, strict=True):
+        cells = [escape(str(text)) for text in row]
+        cells[table.num_names + 1] += _MARKS.get(verdicts.get((summary.cell, summary.arm), ""), "")
+        if summary.cell != cell:
+            lines.append(r"\midrule")
+            cell = summary.cell
+        lines.append(" & ".join(cells) + r" \\")
     return "\n".join(
         [
             r"% \usepackage{booktabs}",
-            r"\begin{tabular}{lr" + "r" * (1 + len(others)) + "}",
+            r"\begin{tabular}{"
+            + "l" * table.num_names
+            + "r" * (len(table.headings) - table.num_names)
+            + "}",
             r"\toprule",
-            " & ".join(headings) + r" \\",
+            " & ".join(map(escape, table.headings)) + r" \\",
             r"\midrule",
-            *rows,
+            *lines,
             r"\bottomrule",
             r"\end{tabular}",
-            rf"% Mean $\pm$ standard deviation over $n$ seeds. $^{{\ast}}$ better, $^{{\dagger}}$ "
-            f"worse than {escape(comparison['baseline'])}:",
-            rf"% the {confidence}\% interval of the paired differences excludes 0 and the "
-            "sign-flip test, adjusted after Holm, is significant.",
+            f"% {escape(table.caption)}.",
+            rf"% $^{{\ast}}$ better, $^{{\dagger}}$ worse than {escape(study.baseline)}: the",
+            rf"% {escape(words.percent(study.confidence))} interval of the paired differences "
+            "excludes 0 and the sign-flip test,",
+            f"% adjusted after Holm for {words.count(study.family_size, 'comparison')}, is "
+            "significant.",
             "",
         ]
     )
 
 
-def _cell(metric: Metric, score: Mapping[str, float | None]) -> str:
-    return mean_std(metric, score, r" $\pm$ ").replace(UNDEFINED, "--")
-
-
 def escape(text: str) -> str:
     """Text that means itself in LaTeX, on one line."""
-    return "".join(_SPECIAL.get(character, character) for character in " ".join(text.split()))
+    return "".join(_SPECIAL.get(character, character) for character in words.one_line(text))

@@ -1,60 +1,106 @@
-"""How an experiment was measured: everything needed to judge it and to do it again."""
+"""How a study was measured: everything needed to judge it and to do it again."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import TypeAlias
 
-from cwjax.config import ExperimentConfig
+import numpy as np
+
+from cwjax.arms.custom_weights import CustomWeights
+from cwjax.config import AnalysisConfig, DataConfig, TrainConfig
+from cwjax.report import words
+from cwjax.store.schema import CodeIdentity, RunRecord, StoredArm, StoredCell, StudyFile
+
+_Config: TypeAlias = DataConfig | TrainConfig | AnalysisConfig
+
+PLACEHOLDER = "PATH/TO"
+"""Stands in commands for directories that are not recorded."""
 
 
-def facts(config: Mapping[str, Any]) -> dict[str, str]:
-    """Data set, seeds, versions: name -> value.
-
-    Args:
-        config: the content of `config.json`.
-    """
-    dataset, environment = config["dataset"], config["environment"]
-    height, width, channels = dataset["image_shape"]
-    counts = {json.dumps(counts)[1:-1] for counts in config["class_counts"].values()}
+def facts(study: StudyFile) -> dict[str, str]:
+    """Seeds, code, device, versions: name -> value."""
+    environment = study.environment
     values = {
-        "data set": dataset["name"],
-        "fingerprint (SHA-256)": dataset["fingerprint"],
-        "images": f"{height} × {width} × {channels}",
-        "training file": f"{dataset['num_train']:,} examples",
-        "test examples": f"{dataset['num_test']:,}",
-        "training examples a class": counts.pop() if len(counts) == 1 else "differ by seed, below",
-        "seeds": ", ".join(map(str, config["seeds"])),
-        "device": f"{environment['platform']} ({environment['device_kind']})",
-        "versions": ", ".join(
-            f"{name} {version}"
-            for name, version in environment.items()
-            if name not in ("platform", "device_kind")
-        ),
+        "seeds": words.seeds_text(study.seeds),
+        "code": "; ".join(map(_code_text, study.code)) or "not recorded",
+        "device": f"{environment.platform} ({environment.device_kind})",
+        "versions": ", ".join(f"{name} {v}" for name, v in environment.versions.items()),
     }
-    for arm, same in config["equal_arms"].items():
-        values[f"arm {arm}"] = f"has the same settings as {same} here: trained once"
-    if config["environment_changes"]:
-        values["environment changed"] = "; ".join(config["environment_changes"])
+    if environment.cpu_threads is not None:
+        values["CPU threads"] = str(environment.cpu_threads)
+    for flag, value in environment.jax_flags.items():
+        values[f"JAX flag {flag}"] = str(value)
+    if study.environment_changes:
+        values["environment changed"] = "; ".join(study.environment_changes)
     return values
 
 
-def settings(config: Mapping[str, Any]) -> dict[str, str]:
-    """Every setting that all runs share: name -> value, None as "not set"."""
+def data_facts(cell: StoredCell) -> dict[str, str]:
+    """The data of a cell: name -> value."""
+    dataset = cell.dataset
+    counts = {", ".join(map(str, counts)) for counts in cell.class_counts.values()}
+    values = {
+        "data set": dataset.name,
+        "fingerprint (SHA-256)": dataset.fingerprint,
+        "inputs": " × ".join(map(str, dataset.input_shape)),
+        "training file": f"{dataset.num_train:,} examples",
+        "test examples": f"{dataset.num_test:,}",
+        "training examples per class": counts.pop() if len(counts) == 1 else "differ by seed",
+    }
+    for arm, same in cell.equal_arms.items():
+        values[f"arm {arm}"] = f"has the same settings as {same} here: trained once"
+    return values
+
+
+def _code_text(code: CodeIdentity) -> str:
+    commit = "" if code.commit is None else f", commit {code.commit[:12]}"
+    return f"cwjax {code.version}{commit}{' with changes' if code.dirty else ''}"
+
+
+def settings(study: StudyFile, cell: StoredCell | None = None) -> dict[str, str]:
+    """Every setting that has an effect: name -> value.
+
+    Args:
+        study: its training and analysis.
+        cell: its data; None where cells differ.
+    """
+    parts: list[_Config] = [study.train, study.analysis]
+    if cell is not None:
+        parts.insert(0, cell.data)
     return {
         name: "not set" if value is None else str(value)
-        for part in ("data", "train", "analysis")
-        for name, value in config["settings"][part].items()
+        for part in parts
+        for name, value in _in_effect(part).items()
     }
 
 
-def class_counts(config: Mapping[str, Any]) -> list[tuple[int, int]]:
+def _in_effect(config: _Config) -> dict[str, object]:
+    """The fields of a configuration without those that change nothing."""
+    values = dataclasses.asdict(config)
+    if isinstance(config, DataConfig) and config.imbalance == "none":
+        del values["imbalance_factor"], values["permute_classes"]
+    return values
+
+
+def class_counts(cell: StoredCell) -> list[tuple[int, int]]:
     """The least and the largest number of training examples of each class over the seeds."""
-    by_class = zip(*config["class_counts"].values(), strict=True)
+    by_class = zip(*cell.class_counts.values(), strict=True)
     return [(min(counts), max(counts)) for counts in by_class]
+
+
+def class_order(cell: StoredCell) -> np.ndarray:
+    """Class indices from the largest to the smallest, by their mean count over the seeds."""
+    counts = np.array(list(cell.class_counts.values()), float)
+    return np.argsort(-counts.mean(axis=0), kind="stable")
+
+
+def recalls(runs: Sequence[RunRecord]) -> np.ndarray:
+    """Recall of each class `[num_runs, num_classes]`, NaN for a class absent from the test set."""
+    return np.stack([run.class_scores["recall"] for run in runs])
 
 
 def span(low: int, high: int) -> str:
@@ -62,30 +108,105 @@ def span(low: int, high: int) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def title(config: Mapping[str, Any]) -> str:
-    """The data and their imbalance in a few words."""
-    data = config["settings"]["data"]
-    if data["imbalance"] == "none":
-        return f"{config['dataset']['name']}, as it is"
-    profile = data["imbalance"].replace("_", "-")
-    return f"{config['dataset']['name']}, {profile}, imbalance factor {data['imbalance_factor']:g}"
+def title(study: StudyFile) -> str:
+    """The data of a study in a few words."""
+    if len(study.cells) > 1:
+        return f"Sweep over {len(study.cells)} cells"
+    (cell,) = study.cells.values()
+    return cell_title(cell)
 
 
-def command(config: Mapping[str, Any]) -> str:
-    """The command that does it again; files are named without their directory."""
-    default = ExperimentConfig()
-    parts = ["python", "-m", "experiments.compare"]
-    for part in ("data", "train", "analysis"):
-        defaults = dataclasses.asdict(getattr(default, part))
-        for name, value in config["settings"][part].items():
-            if value != defaults[name]:
-                parts += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-    parts += ["--arms", *config["arms"], "--baseline", config["settings"]["baseline"]]
-    seeds = config["seeds"]
-    if seeds == list(range(len(seeds))):
-        parts += ["--num-seeds", str(len(seeds))]
+def cell_title(cell: StoredCell) -> str:
+    """The data of a cell in a few words."""
+    return words.data_title(cell.dataset.name, cell.data.imbalance, cell.data.factor)
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What does it again."""
+
+    text: str
+    note: str
+    """What to put in first; empty where it runs as it is."""
+
+
+def command(study: StudyFile) -> Command:
+    """The command that does a study again; what is not recorded has a placeholder."""
+    cells = [cell.data for cell in study.cells.values()]
+    places: list[str] = []
+    name = "compare" if len(cells) == 1 else "sweep"
+    parts = ["cwjax", name, *_data_flags(cells, places)]
+    parts += _flags(_in_effect(study.train), _in_effect(TrainConfig()))
+    parts += _flags(_in_effect(study.analysis), _in_effect(AnalysisConfig()))
+    if any(arm.own_rule for stored in study.arms for arm in _with_nested(stored)):
+        parts += ["--schemes", f"{PLACEHOLDER}/schemes.py"]
+        places.append("the file of your own schemes")
+    arms = [_arm_text(arm, places) for arm in study.arms]
+    parts += ["--arms", *arms]
+    if study.baseline != "uniform":
+        parts += ["--baseline", arms[0]]
+    if study.seeds == tuple(range(len(study.seeds))):
+        parts += ["--num-seeds", str(len(study.seeds))]
     else:
-        parts += ["--seeds", *map(str, seeds)]
-    if config["null_control"]:
+        parts += ["--seeds", *map(str, study.seeds)]
+    if study.null_control:
         parts.append("--null-control")
-    return shlex.join(parts)
+    parts += ["--out", "results/again"]
+    note = ""
+    if places:
+        note = (
+            f"Put in first, for {PLACEHOLDER}: where {words.listed(places)} lies on your machine."
+        )
+    return Command(shlex.join(parts), note)
+
+
+def _data_flags(cells: Sequence[DataConfig], places: list[str]) -> list[str]:
+    """Flags whose product is these cells, as those of a sweep are."""
+    default, first = DataConfig(), cells[0]
+    datasets = list(dict.fromkeys(data.dataset for data in cells))
+    profiles = list(dict.fromkeys(data.imbalance for data in cells))
+    factors = list(dict.fromkeys(data.factor for data in cells if data.imbalance != "none"))
+    parts = []
+    if datasets != [default.dataset]:
+        parts += ["--dataset", *(_place(dataset, places) for dataset in datasets)]
+    if profiles != [default.imbalance]:
+        parts += ["--imbalance", *profiles]
+    if factors and (len(cells) > 1 or factors != [default.imbalance_factor]):
+        parts += ["--imbalance-factor", *(f"{factor!r}".removesuffix(".0") for factor in factors)]
+    if any(data.permute_classes for data in cells):
+        parts.append("--permute-classes")
+    if first.protocol != default.protocol:
+        parts += ["--protocol", first.protocol]
+    return parts
+
+
+def _place(dataset: str, places: list[str]) -> str:
+    kind, colon, place = dataset.partition(":")
+    if not colon:
+        return dataset
+    places.append(place)
+    return f"{kind}:{PLACEHOLDER}/{PurePath(place).name}"
+
+
+def _flags(values: dict[str, object], defaults: dict[str, object]) -> list[str]:
+    parts = []
+    for name, value in values.items():
+        if value != defaults[name]:
+            parts += [f"--{name.replace('_', '-')}", str(value)]
+    return parts
+
+
+def _with_nested(arm: StoredArm) -> list[StoredArm]:
+    return [arm, *(each for nested in arm.weights.values() for each in _with_nested(nested))]
+
+
+def _arm_text(stored: StoredArm, places: list[str]) -> str:
+    """The arm as one types it: with the file that its canonical name only has the stem of."""
+    text = stored.name
+    for arm in _with_nested(stored):
+        for file in arm.files.values():
+            name = f"{file.stem}.json"
+            weights = CustomWeights(file.stem, tuple(sorted(file.class_weights.items())))
+            text = text.replace(str(weights), f"{PLACEHOLDER}/{name}")
+            places.append(name)
+    return text

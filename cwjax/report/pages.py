@@ -1,9 +1,140 @@
-"""stub"""
+"""The report of a study: `report.html`, `report.md` and `figures/`, derived from its results.
+
+The same results give the same bytes: no clock, address or path of this machine is in them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cwjax.analysis.results import StudyComparison
+from cwjax.errors import ConfigError, one_line
+from cwjax.store.contents import CellContents
+from cwjax.store.directory import STUDY, StudyDirectory
+from cwjax.store.schema import StudyFile, to_json
+
+if TYPE_CHECKING:  # matplotlib takes a second to import
+    from cwjax.report.page import Page
+
+SVG_ONLY = ("svg",)
+"""Formats of the files in `figures/`; pages and these files always have SVG."""
 
 
-def write_cell_report(*args: object) -> None:
-    pass
+def write_cell_report(
+    directory: StudyDirectory,
+    contents: CellContents,
+    part: StudyComparison,
+    formats: Collection[str] = SVG_ONLY,
+) -> None:
+    """Writes the report of one cell: at the top of a study's directory, or below `cells/`.
+
+    Args:
+        directory: of the study.
+        contents: of the cell, with at least one run.
+        part: what was found in the cell.
+        formats: of the figures' files: svg, pdf.
+    """
+    _load_matplotlib()
+    from cwjax.report.layout import CELLS, cell_page
+
+    page = cell_page(contents, part, formats)
+    alone = len(contents.study.cells) == 1
+    _write(directory, page, "" if alone else f"{CELLS}/{contents.name}/")
 
 
-def write_study_report(*args: object) -> None:
-    pass
+def write_study_report(
+    directory: StudyDirectory,
+    study: StudyFile,
+    comparison: StudyComparison,
+    formats: Collection[str] = SVG_ONLY,
+) -> None:
+    """Writes the overview of a study with several cells.
+
+    Args:
+        directory: of the study.
+        study: what it is.
+        comparison: what was found in all cells.
+        formats: of the figures' files: svg, pdf.
+    """
+    _load_matplotlib()
+    from cwjax.report.layout import overview_page
+
+    _write(directory, overview_page(study, comparison, formats), "")
+
+
+def write_scores_report(
+    out: Path,
+    comparison: StudyComparison,
+    scores: Mapping[str, Mapping[int, float]],
+    formats: Collection[str] = SVG_ONLY,
+) -> None:
+    """Writes `comparison.json` and the report of scores that were trained elsewhere.
+
+    Args:
+        out: a directory, new or of such a report.
+        comparison: of `cwjax.report.csv_scores`.
+        scores: arm -> seed -> the score that it was made from.
+        formats: of the figures' files: svg, pdf.
+
+    Raises:
+        ConfigError: `out` is a file, or the directory of a study, whose results stay as they are.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file: give a directory")
+    if (out / STUDY).exists():
+        raise ConfigError(f"--out {out} holds a study: give another directory")
+    _load_matplotlib()
+    from cwjax.report.layout import scores_page
+
+    directory = StudyDirectory(out)
+    directory.write_bytes("comparison.json", to_json(comparison))
+    _write(directory, scores_page(comparison, scores, formats), "")
+
+
+def side_by_side(studies: Sequence[tuple[StudyFile, StudyComparison]]) -> str:
+    """Several studies on one page of HTML, each with its own verdict.
+
+    Args:
+        studies: at most 26, as they are lettered.
+    """
+    _load_matplotlib()
+    from cwjax.report.html import html_page
+    from cwjax.report.layout import side_by_side_page
+
+    return html_page(side_by_side_page(studies))
+
+
+def _write(directory: StudyDirectory, page: Page, folder: str) -> None:
+    from cwjax.report.html import html_page
+    from cwjax.report.markdown import markdown_page
+
+    for figure in page.figures:
+        directory.write_text(f"{folder}figures/{figure.name}.svg", figure.svg)
+        if figure.pdf is not None:
+            directory.write_bytes(f"{folder}figures/{figure.name}.pdf", figure.pdf)
+    directory.write_text(f"{folder}report.md", markdown_page(page))
+    directory.write_text(f"{folder}report.html", html_page(page))
+
+
+def _load_matplotlib() -> None:
+    """Imports matplotlib without MPLBACKEND, which it may refuse and the figures do not need.
+
+    Raises:
+        ConfigError: it cannot start here.
+    """
+    wanted = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+
+        if wanted is not None:
+            with contextlib.suppress(ValueError):  # a notebook's own stays in use
+                matplotlib.rcParams["backend"] = wanted
+    except (ValueError, ImportError) as error:  # a matplotlibrc that is no text
+        raise ConfigError(f"figures cannot be drawn: matplotlib says {one_line(error)}") from error
+    finally:
+        if wanted is not None:
+            os.environ["MPLBACKEND"] = wanted

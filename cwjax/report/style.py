@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import re
-from collections.abc import Callable, Collection, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ParamSpec
 
 import matplotlib
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
+
+from cwjax.report import words
 
 Parameters = ParamSpec("Parameters")
 
@@ -96,10 +105,20 @@ def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
 
     @functools.wraps(draw)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
-        with matplotlib.rc_context(_RC):
+        with _style():
             return draw(*args, **kwargs)
 
     return wrapper
+
+
+@contextmanager
+def _style(**settings: Any) -> Iterator[None]:
+    """Matplotlib's own defaults and this module's settings, whatever the user's matplotlibrc."""
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # readers have their own fonts
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_RC | settings)
+        yield
 
 
 @dataclass(frozen=True)
@@ -147,8 +166,13 @@ def panels(
 
 
 def shorten(name: str, length: int = 30) -> str:
-    """A name that fits: the middle of a long one becomes an ellipsis."""
-    name = " ".join(name.split())
+    """A name that fits: the middle of a long one becomes an ellipsis; nothing in it is hidden."""
+    name = words.one_line(name)
+    escaped = _escaped_characters.get()
+    if escaped is not None:
+        missing = {character for character in name if _font_with(character) is None}
+        escaped |= missing
+        name = "".join(words.escape(c) if c in missing else c for c in name)
     if len(name) <= length:
         return name
     half = (length - 1) // 2
@@ -166,13 +190,73 @@ def to_svg(figure: Figure, name: str) -> str:
     """
     buffer = io.StringIO()
     # Ticks are made while the figure is drawn: the style must hold then too.
-    with matplotlib.rc_context(_RC | {"svg.fonttype": "none", "svg.hashsalt": name}):
+    with _style(**{"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r' d="[^"]*"', _round_path, svg)
     return svg.replace("</style>", f"\n{_dark_rules()}</style>", 1)
+
+
+_escaped_characters: ContextVar[set[str] | None] = ContextVar("escaped", default=None)
+"""While a figure is drawn that embeds its fonts: the characters that none of them has."""
+
+
+def to_pdf(draw: Callable[[], Figure]) -> bytes:
+    """A figure as PDF, with its fonts: the same figure gives the same bytes on one machine.
+
+    Characters that the figures' own font lacks are taken from an installed font that has them;
+    where there is none they are written as escapes, and the figure says so.
+
+    Args:
+        draw: a `styled` function, ready to be called.
+    """
+    escaped: set[str] = set()
+    token = _escaped_characters.set(escaped)
+    try:
+        figure = draw()
+    finally:
+        _escaped_characters.reset(token)
+    texts = "".join(text.get_text() for text in figure.findobj(Text))
+    fonts = dict.fromkeys(filter(None, map(_font_with, sorted(set(texts)))))
+    buffer = io.BytesIO()
+    dated = os.environ.pop("SOURCE_DATE_EPOCH", None)  # matplotlib reads it, however wrong it is
+    try:
+        with _style(**{"font.sans-serif": [*_RC["font.sans-serif"][:1], *fonts]}):
+            if escaped:
+                note = f"{words.escape(min(escaped))} …: no installed font has these characters"
+                figure.text(0.004, 0.004, note, fontsize=6, color=MUTED, va="bottom")
+            nothing = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+            figure.savefig(buffer, format="pdf", metadata=nothing)
+    finally:
+        if dated is not None:
+            os.environ["SOURCE_DATE_EPOCH"] = dated
+    return buffer.getvalue()
+
+
+@functools.lru_cache(maxsize=10_000)
+def _font_with(character: str) -> str | None:
+    """The name of an installed font that has the character, the figures' own if it has it."""
+    own = _RC["font.sans-serif"][0]
+    fonts = {entry.name: entry.fname for entry in reversed(font_manager.fontManager.ttflist)}
+    for name in sorted(fonts, key=lambda name: (name != own, name)):
+        if not name.startswith("Last Resort") and character in _characters(fonts[name]):
+            return name
+    return None
+
+
+@functools.cache
+def _characters(path: str) -> frozenset[str]:
+    """What a font can draw; nothing, if matplotlib cannot use it (bitmaps, as of emoji)."""
+    try:
+        font = FT2Font(path)
+        font.set_size(10, 72)
+        characters = frozenset(map(chr, font.get_charmap()))
+        font.load_char(ord(next(iter(characters))))
+    except (RuntimeError, OSError, StopIteration):
+        return frozenset()
+    return characters
 
 
 def _round_path(path: re.Match[str]) -> str:

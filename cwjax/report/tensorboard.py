@@ -1,4 +1,4 @@
-"""Runs as TensorBoard shows them: one event file a run, made from its stored record.
+"""Runs as TensorBoard shows them: one event file per run, made from its stored record.
 
 The files are derived like the other tables: no clock and no host name is in them, and the same run
 gives the same bytes. Needs the extra `tensorboard` (the package tensorboardX, not TensorBoard).
@@ -7,15 +7,14 @@ gives the same bytes. Needs the extra `tensorboard` (the package tensorboardX, n
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from cwjax.errors import ConfigError
-from cwjax.events import Event, RunStored
-from cwjax.results.files import file_name, write_atomically
-from cwjax.results.record import RunRecord
+from cwjax.store.directory import StudyDirectory
+from cwjax.store.schema import RunRecord
+from cwjax.training.runs import RunKey
 
 FOLDER = "tensorboard"
 
@@ -41,26 +40,22 @@ def require_tensorboard() -> None:
         ) from error
 
 
-def written(events: Iterable[Event], directory: Path) -> Iterator[Event]:
-    """The same events; every run that is stored, or was before, is written on the way.
+def write_run(directory: StudyDirectory, key: RunKey) -> Path:
+    """Writes the event file of one stored run, whole or not at all.
 
     Args:
-        events: of an experiment.
-        directory: of its results; the runs go to `tensorboard/<arm>-<seed>/` in it.
+        directory: of the study; the file goes to `tensorboard/<cell>/<arm>-<seed>/` in it.
+        key: of a run that is stored.
+
+    Returns:
+        Its path.
+
+    Raises:
+        ConfigError: the run's file is damaged.
     """
-    for event in events:
-        if isinstance(event, RunStored):
-            write_run(event.record, directory)
-        yield event
-
-
-def write_run(record: RunRecord, directory: Path) -> Path:
-    """Writes one run's event file, whole or not at all; returns its path."""
-    folder = directory / FOLDER / f"{file_name(record.arm)}-{record.seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "events.out.tfevents.0"
-    write_atomically(path, event_file(record))
-    return path
+    name = f"{FOLDER}/{key.cell}/{directory.run_path(key).stem}/events.out.tfevents.0"
+    directory.write_bytes(name, event_file(directory.read_run(key)))
+    return directory.path / name
 
 
 def event_file(record: RunRecord) -> bytes:

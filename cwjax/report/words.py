@@ -1,18 +1,24 @@
-"""The tables everyone looks at first, and the answer in one sentence: for terminal and reports."""
+"""Every number format and every sentence of terminal and reports, made from typed facts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePath
 
+from cwjax.analysis import power
+from cwjax.analysis.family import Comparison
+from cwjax.analysis.intervals import Interval
 from cwjax.analysis.metrics import METRICS, Metric
-
-SHOWN_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "worst_class_recall")
-"""Columns of the table of arms, besides the primary metric."""
+from cwjax.analysis.new_test_sets import NewTestSetInterval
+from cwjax.analysis.pairing import BadRun
+from cwjax.analysis.results import ScoreSummary, StudyComparison
+from cwjax.analysis.verdict import Key
 
 UNDEFINED = "–"
 
-VERDICT_LABELS = {
+VERDICTS: dict[Key, str] = {
     "better": "better",
     "worse": "worse",
     "equivalent": "equivalent",
@@ -23,69 +29,38 @@ VERDICT_LABELS = {
     "no_verdict": "no verdict",
     "refused": "refused",
 }
-"""A verdict's key in words, in the order in which the headline tells them."""
+"""A verdict's key in words, in the order in which headlines tell them."""
 
-_MAX_NAMES = 4  # of arms that the headline lists under one verdict
-
-
-def headline(comparison: Mapping[str, Any], metric: Metric | None = None) -> str:
-    """The answer in one sentence: the verdict of one comparison, or the verdicts of all, grouped.
-
-    Args:
-        comparison: the content of `comparison.json`.
-        metric: the primary metric, where it is none of `METRICS`.
-    """
-    metric = metric or METRICS[comparison["metric"]]
-    entries = [entry for entry in comparison["comparisons"] if not entry["control"]]
-    if not entries:
-        return f"{comparison['baseline']} alone was trained: there is nothing to compare it with."
-    if len(entries) == 1:
-        return _without_notes(entries[0])
-    keys = {entry["verdict"]["key"] for entry in entries}
-    if keys == {"too_few_seeds"}:
-        evidence, who = entries[0]["evidence"], listed([entry["treatment"] for entry in entries])
-        return (
-            f"Too few seeds to judge {who} in {metric.title}: {evidence['num_comparisons']} "
-            f"comparisons need {evidence['seeds_floor']}, there are {len(entries[0]['seeds'])}."
-        )
-    clauses = []
-    for key in VERDICT_LABELS:
-        members = [entry for entry in entries if entry["verdict"]["key"] == key]
-        if members:
-            clauses.append(_clause(key, members, metric))
-    return f"In {metric.title}, {'; '.join(clauses)}."
+_MAX_NAMES = 4  # that a sentence lists
+_MAX_RUNS = 8  # that a sentence names
+_JOINERS = {"\u200c", "\u200d"}  # invisible, but part of words and of emoji
 
 
-def _without_notes(entry: Mapping[str, Any]) -> str:
-    words, notes = entry["verdict"]["words"], " ".join(entry["notes"])
-    return words.removesuffix(notes).rstrip()
+def visible(text: str) -> str:
+    r"""Control and bidirectional characters as escapes (`\x1b`, `\u202e`); white space stays."""
+    return "".join(escape(c) if _is_hidden(c) else c for c in text)
 
 
-def _clause(key: str, entries: Sequence[Mapping[str, Any]], metric: Metric) -> str:
-    numbered = key in ("better", "worse", "equivalent", "suggestive", "no_detectable_difference")
-    names = [
-        f"{entry['treatment']} ({metric.format_signed(entry['estimates']['difference'])})"
-        if numbered
-        else entry["treatment"]
-        for entry in entries
-    ]
-    who, verb = listed(names), "are" if len(names) > 1 else "is"
-    baseline = entries[0]["baseline"]
-    if key == "equivalent":
-        effect = metric.format(entries[0]["evidence"]["smallest_effect"])
-        return f"{who} {verb} equivalent to {baseline} within {effect}"
-    if key == "too_few_seeds":
-        evidence, seeds = entries[0]["evidence"], entries[0]["seeds"]
-        return f"{who}: too few seeds ({len(seeds)} of at least {evidence['seeds_floor']})"
-    return {
-        "better": f"{who} {verb} better than {baseline}",
-        "worse": f"{who} {verb} worse than {baseline}",
-        "identical": f"{who} {verb} identical to {baseline}",
-        "suggestive": f"{who}: suggestive, not established",
-        "no_detectable_difference": f"{who}: no detectable difference from {baseline}",
-        "no_verdict": f"{who}: no verdict",
-        "refused": f"{who}: no verdict, runs diverged or failed",
-    }[key]
+def _is_hidden(character: str) -> bool:
+    category = unicodedata.category(character)
+    if category[0] == "C":
+        return character not in "\t\n" and character not in _JOINERS
+    return category in ("Zl", "Zp")
+
+
+def escape(character: str) -> str:
+    r"""A character by its number: `\x1b`, `\u202e`."""
+    return character.encode("unicode_escape").decode()
+
+
+def one_line(text: str) -> str:
+    """`visible` text without line breaks, and with single spaces."""
+    return " ".join(visible(text).split())
+
+
+def count(number: int | str, noun: str) -> str:
+    """`1 seed`, `8 seeds`."""
+    return f"{number} {noun}" + ("" if str(number) == "1" else "s")
 
 
 def listed(names: Sequence[str]) -> str:
@@ -95,104 +70,424 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def shown_metrics(comparison: Mapping[str, Any]) -> list[Metric]:
-    """The columns of the table of arms, the primary metric first."""
-    return [METRICS[name] for name in dict.fromkeys([comparison["metric"], *SHOWN_METRICS])]
+def seeds_text(seeds: Iterable[int]) -> str:
+    """`0 to 4, 7, 9`; of many stretches the first ones and the number of the other seeds."""
+    stretches: list[list[int]] = []
+    for seed in sorted(seeds):
+        if stretches and seed == stretches[-1][-1] + 1:
+            stretches[-1][1:] = [seed]
+        else:
+            stretches.append([seed])
+    texts = []
+    for first, *rest in stretches[:_MAX_RUNS]:
+        last = rest[0] if rest else first
+        texts.append(
+            f"{first} to {last}" if last > first + 1 else ", ".join(map(str, [first, *rest]))
+        )
+    others = sum(1 + stretch[-1] - stretch[0] for stretch in stretches[_MAX_RUNS:])
+    return ", ".join([*texts, *([f"{others} more"] if others else [])])
 
 
-def arm_rows(
-    comparison: Mapping[str, Any], metrics: Sequence[Metric] | None = None
-) -> list[dict[str, str]]:
-    """A row an arm: its runs, and mean ± standard deviation of each metric.
+def duration(seconds: float) -> str:
+    """`24 s`, `3 min`, `2 h 10 min`."""
+    if seconds < 99.5:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours} h"
+
+
+def percent(fraction: float) -> str:
+    """`95%`."""
+    return f"{100 * fraction:g}%"
+
+
+def score(metric: Metric, value: float) -> str:
+    """A score without its unit, e.g. 97.31 (percent)."""
+    return f"{100 * value:.2f}" if metric.is_fraction else _scaled(value, "")
+
+
+def signed(metric: Metric, difference: float) -> str:
+    """A difference without its unit, e.g. +1.20 (percentage points); never `-0.00`."""
+    if metric.is_fraction:
+        return f"{round(100 * difference, 2) + 0.0:+.2f}"
+    return _scaled(difference, "+")
+
+
+def _scaled(value: float, sign: str) -> str:
+    size = abs(value)
+    if value != 0 and not 1e-3 <= size < 1e4:
+        return f"{value:{sign}.4g}"
+    return f"{value + 0.0:{sign}.{4 if size < 10 else 2}f}"
+
+
+def mean_std(metric: Metric, summary: ScoreSummary, plus_minus: str = " ± ") -> str:
+    """`97.31 ± 0.52`; the standard deviation only where there is one.
 
     Args:
-        comparison: the content of `comparison.json`.
-        metrics: the columns [default: `shown_metrics`].
-    """
-    rows = []
-    for arm in comparison["arms"]:
-        runs = str(arm["num_runs"])
-        if arm["num_ok"] != arm["num_runs"]:
-            runs = f"{arm['num_ok']} of {runs}"
-        row = {"arm": arm["arm"], "n": runs}
-        for metric in metrics or shown_metrics(comparison):
-            row[metric.title] = mean_std(metric, arm["scores"][metric.name])
-        rows.append(row)
-    return rows
-
-
-def mean_std(metric: Metric, score: Mapping[str, float | None], plus_minus: str = " ± ") -> str:
-    """`97.31 ± 0.52`: percent for fractions; the standard deviation only where there is one.
-
-    Args:
-        metric: of the score.
-        score: `mean` and `std`, from `comparison.json`.
+        metric: of the scores.
+        summary: their mean and standard deviation.
         plus_minus: what stands between the two.
     """
-    if score["mean"] is None:
+    if summary.mean is None:
         return UNDEFINED
-    mean = metric.format(score["mean"])
-    return mean if score["std"] is None else mean + plus_minus + metric.format(score["std"])
+    mean = score(metric, summary.mean)
+    return mean if summary.std is None else mean + plus_minus + score(metric, summary.std)
 
 
-def comparison_rows(
-    entries: Sequence[Mapping[str, Any]], metric: Metric | None = None
-) -> list[dict[str, str]]:
-    """A row a comparison: difference, intervals, p, P(better); what matters most stands left.
-
-    Args:
-        entries: of `comparisons` or `secondary` in `comparison.json`.
-        metric: of all entries, where it is none of `METRICS`.
-    """
-    return [_comparison_row(entry, metric or METRICS[entry["metric"]]) for entry in entries]
+def interval(metric: Metric, bounds: Interval | NewTestSetInterval | None) -> str:
+    """`+1.24 to +12.23`."""
+    if bounds is None:
+        return UNDEFINED
+    return f"{signed(metric, bounds.ci_low)} to {signed(metric, bounds.ci_high)}"
 
 
-def secondary_rows(comparison: Mapping[str, Any]) -> list[dict[str, str]]:
-    """A row an arm and shown metric that is not the primary one: estimates without a verdict.
-
-    Args:
-        comparison: the content of `comparison.json`.
-    """
-    rows = []
-    for entry in comparison["secondary"]:
-        if entry["metric"] in SHOWN_METRICS:
-            row = _comparison_row(entry, METRICS[entry["metric"]])
-            names = ("difference", "interval", "P(better)", "n")
-            title = {"arm": row["arm"], "metric": METRICS[entry["metric"]].title}
-            rows.append(title | {name: row[name] for name in names})
-    return rows
+def p_value(p: float) -> str:
+    """Two significant digits."""
+    return f"{p:.2g}"
 
 
-def _comparison_row(entry: Mapping[str, Any], metric: Metric) -> dict[str, str]:
-    estimates, evidence = entry["estimates"] or {}, entry["evidence"] or {}
-    seed_interval = estimates.get("seed_interval")
-    p = "{:.2g}".format
-    verdict = entry["verdict"]
-    return {
-        "arm": entry["treatment"],
-        "difference": _or_undefined(estimates.get("difference"), metric.format_signed),
-        "interval": interval_text(seed_interval, metric.format_signed),
-        "p (Holm)": _or_undefined(evidence.get("p_holm"), p),
-        "P(better)": _or_undefined(estimates.get("probability_better"), "{:.2f}".format),
-        "n": str(len(entry["seeds"])),
-        "new test sets": interval_text(entry["new_test_sets"], metric.format_signed),
-        "p": _or_undefined(estimates.get("p_value"), p),
-        "detectable": _or_undefined(evidence.get("detectable_effect"), metric.format),
-        "verdict": VERDICT_LABELS[verdict["key"]] if verdict else UNDEFINED,
-    }
-
-
-def unit(metric: Metric) -> str:
-    """Of differences as the tables print them."""
-    return "percentage points" if metric.is_fraction else metric.title
-
-
-def _or_undefined(value: float | None, text: Callable[[float], str]) -> str:
+def optional(value: float | None, text: Callable[[float], str]) -> str:
+    """The value as `text` writes it, or a dash."""
     return UNDEFINED if value is None else text(value)
 
 
-def interval_text(interval: Mapping[str, float] | None, text: Callable[[float], str]) -> str:
-    """`low to high`, each bound in the words of `text`."""
-    if interval is None:
-        return UNDEFINED
-    return f"{text(interval['ci_low'])} to {text(interval['ci_high'])}"
+def unit(metric: Metric) -> str:
+    """The unit of differences as tables print them."""
+    return "percentage points" if metric.is_fraction else metric.title
+
+
+def amount(metric: Metric, value: float) -> str:
+    """A size in a sentence: `0.9 percentage points`, or a bare number."""
+    return count(f"{100 * value:.3g}", "percentage point") if metric.is_fraction else f"{value:.3g}"
+
+
+def dataset_name(dataset: str) -> str:
+    """What `--dataset` names, without kind, directory and ending: `npz:PATH/mine.npz` is `mine`."""
+    kind, _, place = dataset.partition(":")
+    return PurePath(place).stem or kind
+
+
+def data_title(dataset: str, imbalance: str, factor: float) -> str:
+    """The data of a cell in a few words: `mnist5k, long-tailed, imbalance factor 50`."""
+    if imbalance == "none":
+        return profile_title(dataset, imbalance)
+    return f"{profile_title(dataset, imbalance)}, imbalance factor {factor:g}"
+
+
+def profile_title(dataset: str, imbalance: str) -> str:
+    """The data without their imbalance factor: `mnist5k, long-tailed`."""
+    if imbalance == "none":
+        return f"{dataset} (original class balance)"
+    return f"{dataset}, {imbalance.replace('_', '-')}"
+
+
+def verdict_label(comparison: Comparison) -> str:
+    """The verdict in a word or two."""
+    return UNDEFINED if comparison.verdict is None else VERDICTS[comparison.verdict.key]
+
+
+def verdict_sentence(comparison: Comparison, metric: Metric) -> str:
+    """The verdict with its numbers, in one sentence.
+
+    Args:
+        comparison: on the primary metric.
+        metric: the primary metric.
+    """
+    key = None if comparison.verdict is None else comparison.verdict.key
+    estimates, evidence = comparison.estimates, comparison.evidence
+    treatment, baseline = comparison.pairing.treatment, comparison.pairing.baseline
+    who = f"{treatment} and {baseline}"
+    if key == "refused":
+        return (
+            f"No verdict: refused for {who}, because {_bad_runs(comparison.facts.refused)} did not "
+            "end in a score; drop-pair or worst-score says how to count such runs."
+        )
+    if estimates is None or evidence is None:
+        return f"No verdict: no pair of runs of {who} is left to judge by."
+    n, apart = estimates.num_pairs, f"{who} differ by {_difference(comparison, metric)}"
+    if key == "identical":
+        return f"{who} are identical: no difference in {metric.title} on any of {count(n, 'seed')}."
+    if key == "no_verdict" and n == 1:
+        return (
+            f"No verdict: one seed shows no variation, {evidence.seeds_floor} are needed; {apart} "
+            "so far."
+        )
+    if key == "no_verdict":
+        return f"No verdict: all {n} differences are equal, so they show no variation: {apart}."
+    if key == "too_few_seeds":
+        return f"{_seeds_missing(comparison)}; {apart} so far."
+    numbers = _numbers(comparison, metric)
+    if key == "equivalent":
+        within = amount(metric, evidence.smallest_effect or 0.0)
+        return f"{who} are equivalent within {within}: {numbers}."
+    if key == "suggestive":
+        decided = estimates.seed_interval is not None and estimates.seed_interval.excludes_zero
+        missing = "the adjusted p-value does not" if decided else "the interval does not"
+        return f"Suggestive, not established: {who} differ by {numbers}; {missing} confirm it."
+    if key == "no_detectable_difference":
+        return f"No detectable difference between {who}: {numbers}{_power(comparison, metric)}."
+    return f"{treatment} is {key} than {baseline}{_size(comparison, metric)}: {numbers}."
+
+
+def _difference(comparison: Comparison, metric: Metric) -> str:
+    assert comparison.estimates is not None
+    points = " percentage points" if metric.is_fraction else ""
+    return f"{signed(metric, comparison.estimates.difference)}{points} in {metric.title}"
+
+
+def _numbers(comparison: Comparison, metric: Metric) -> str:
+    estimates, evidence = comparison.estimates, comparison.evidence
+    assert estimates is not None and evidence is not None  # noqa: PT018
+    bounds = estimates.seed_interval
+    if bounds is None or evidence.p_holm is None:
+        return _difference(comparison, metric)
+    direction = "" if metric.higher_is_better else "lower is better; "
+    p = f"p = {p_value(evidence.p_holm)}"
+    if evidence.num_comparisons > 1:
+        p += f" adjusted for {evidence.num_comparisons} comparisons"
+    return (
+        f"{_difference(comparison, metric)} ({direction}{percent(bounds.confidence)} interval "
+        f"{interval(metric, bounds)}, n = {estimates.num_pairs}, {p})"
+    )
+
+
+def _size(comparison: Comparison, metric: Metric) -> str:
+    """How large the difference is beside the smallest effect of interest, if one was given."""
+    assert comparison.verdict is not None and comparison.evidence is not None  # noqa: PT018
+    bound = amount(metric, comparison.evidence.smallest_effect or 0.0)
+    match comparison.verdict.size:
+        case "more_than":
+            return f" by more than {bound}"
+        case "less_than":
+            return f", but by less than {bound}"
+        case "unresolved":
+            return f", size unresolved (more or less than {bound})"
+    return ""
+
+
+def _power(comparison: Comparison, metric: Metric) -> str:
+    """What the design could have shown."""
+    evidence = comparison.evidence
+    if evidence is None or evidence.detectable_effect is None or evidence.verdict_power is None:
+        return ""
+    words = (
+        f"; a true difference of {amount(metric, evidence.detectable_effect)} would be found in "
+        f"{100 * evidence.verdict_power:.0f}% of such studies"
+    )
+    if evidence.seeds_needed is not None and evidence.smallest_effect is not None:
+        words += (
+            f", and finding {amount(metric, evidence.smallest_effect)} four times in five takes "
+            f"about {count(evidence.seeds_needed, 'seed')} or more"
+        )
+    return words
+
+
+def _seeds_missing(comparison: Comparison) -> str:
+    assert comparison.evidence is not None
+    family = comparison.evidence.num_comparisons
+    purpose = f" for {count(family, 'comparison')}" if family > 1 else ""
+    needed = comparison.evidence.seeds_floor
+    return f"No verdict yet: {needed} seeds needed{purpose}, {len(comparison.seeds)} run"
+
+
+def notes(comparison: Comparison, metric: Metric) -> list[str]:
+    """What the reader must know about the seeds, a sentence each.
+
+    Args:
+        comparison: any.
+        metric: of its scores.
+    """
+    facts, pairing = comparison.facts, comparison.pairing
+    sentences = []
+    if pairing.same_as is not None:
+        sentences.append(
+            f"{pairing.treatment} has the same settings as {pairing.same_as} here: trained once."
+        )
+    if facts.lacking:
+        lacking = "; ".join(f"{arm} lacks {seeds_text(s)}" for arm, s in facts.lacking.items())
+        sentences.append(f"UNEQUAL SEEDS: only those that both arms have are compared ({lacking}).")
+    if facts.dropped:
+        sentences.append(f"Left out with their pairs: {_bad_runs(facts.dropped)}.")
+    if facts.worst and metric.worst is not None:
+        sentences.append(
+            f"Counted with the worst score, {metric.worst:g}: {_bad_runs(facts.worst)}."
+        )
+    return sentences
+
+
+def _bad_runs(runs: Sequence[BadRun]) -> str:
+    names = [f"{run.arm} seed {run.seed} ({run.status})" for run in runs[:_MAX_RUNS]]
+    if len(runs) > _MAX_RUNS:
+        names.append(f"{len(runs) - _MAX_RUNS} more")
+    return ", ".join(names)
+
+
+def full_verdict(comparison: Comparison, metric: Metric) -> str:
+    """The verdict and the notes on its seeds; arguments as in `verdict_sentence`."""
+    return " ".join([verdict_sentence(comparison, metric), *notes(comparison, metric)])
+
+
+def headline(study: StudyComparison) -> str:
+    """The answer of a study in a sentence or two."""
+    judged = study.judged
+    if not judged:
+        return f"{study.baseline} alone was trained: there is nothing to compare it with."
+    if len(judged) == 1:
+        return verdict_sentence(judged[0], study.metric)
+    if all(_has_too_few_seeds(entry) for entry in judged):
+        so_far = [
+            _arm_range(arm, [entry for entry in judged if entry.pairing.treatment == arm], study)
+            for arm in dict.fromkeys(entry.pairing.treatment for entry in judged)
+        ]
+        return (
+            f"{_seeds_missing(judged[0])}. So far, in {study.metric.title}, compared with "
+            f"{study.baseline}: {listed(so_far)} {unit(study.metric)}."
+        )
+    clauses = _clauses_by_verdict(study) if len(study.cells) == 1 else _clauses_by_arm(study)
+    compared = "" if len(study.cells) == 1 else f" compared with {study.baseline}:"
+    return f"In {study.metric.title},{compared} {'; '.join(clauses)}."
+
+
+def _has_too_few_seeds(comparison: Comparison) -> bool:
+    evidence = comparison.evidence
+    return evidence is not None and 0 < len(comparison.seeds) < evidence.seeds_floor
+
+
+def _arm_range(arm: str, entries: Sequence[Comparison], study: StudyComparison) -> str:
+    """An arm's difference, or over several cells the smallest and the largest."""
+    found = [entry.estimates.difference for entry in entries if entry.estimates is not None]
+    ends = [signed(study.metric, end) for end in (min(found), max(found))]
+    return f"{arm} {ends[0]}" if ends[0] == ends[1] else f"{arm} {' to '.join(ends)}"
+
+
+def _clauses_by_verdict(study: StudyComparison) -> list[str]:
+    """For one cell: who got which verdict."""
+    clauses = []
+    for key in VERDICTS:
+        members = [e for e in study.judged if e.verdict is not None and e.verdict.key == key]
+        if members:
+            clauses.append(_clause(key, members, study))
+    return clauses
+
+
+def _clause(key: Key, entries: Sequence[Comparison], study: StudyComparison) -> str:
+    who = listed([_with_difference(entry, study.metric, key) for entry in entries])
+    verb = "are" if len(entries) > 1 else "is"
+    match key:
+        case "better" | "worse":
+            return f"{who} {verb} {key} than {study.baseline}"
+        case "identical":
+            return f"{who} {verb} identical to {study.baseline}"
+        case "equivalent":
+            within = amount(study.metric, study.smallest_effect or 0.0)
+            return f"{who} {verb} equivalent to {study.baseline} within {within}"
+        case "suggestive":
+            return f"{who}: suggestive, not established"
+        case "no_detectable_difference":
+            return f"{who}: no detectable difference from {study.baseline}"
+        case "too_few_seeds":
+            evidence, seeds = entries[0].evidence, entries[0].seeds
+            assert evidence is not None
+            return f"{who}: too few seeds ({evidence.seeds_floor} needed, {len(seeds)} run)"
+        case "no_verdict":
+            return f"{who}: no verdict"
+        case "refused":
+            return f"{who}: no verdict, runs diverged or failed"
+
+
+def _with_difference(entry: Comparison, metric: Metric, key: Key) -> str:
+    arm = entry.pairing.treatment
+    if entry.estimates is None or key == "identical":
+        return arm
+    return f"{arm} ({signed(metric, entry.estimates.difference)})"
+
+
+def _clauses_by_arm(study: StudyComparison) -> list[str]:
+    """For several cells: in how many of them each arm got which verdict."""
+    arms = list(dict.fromkeys(entry.pairing.treatment for entry in study.judged))
+    clauses = []
+    for arm in arms[:_MAX_NAMES]:
+        keys = Counter(
+            entry.verdict.key
+            for entry in study.judged
+            if entry.pairing.treatment == arm and entry.verdict is not None
+        )
+        parts = [f"{label} in {keys[key]}" for key, label in VERDICTS.items() if keys[key]]
+        clauses.append(f"{arm}: {listed(parts)} of {count(keys.total(), 'cell')}")
+    if len(arms) > len(clauses):
+        clauses.append(f"{count(len(arms) - len(clauses), 'more arm')} below")
+    return clauses
+
+
+def family_sentence(study: StudyComparison) -> str:
+    """Which comparisons share one error rate; empty where there is none."""
+    if study.family_size == 0:
+        return ""
+    risk = f"is at most {percent(round(1 - study.confidence, 12))}"
+    if study.family_size == 1:
+        return f"There is one comparison, and the chance of a false finding {risk}."
+    return (
+        f"The {study.family_size} comparisons are one family: their p-values are adjusted together "
+        f"(Holm), so the chance of any false finding {risk}."
+    )
+
+
+def seeds_note(family_size: int, num_seeds: int, confidence: float) -> str | None:
+    """What to say before training where the seeds cannot be enough; None where they can.
+
+    Args:
+        family_size: comparisons that share one error rate.
+        num_seeds: of every arm.
+        confidence: 1 - α.
+    """
+    if family_size == 0:
+        return None
+    floor = power.seeds_floor(family_size, confidence)
+    if num_seeds >= floor:
+        return None
+    return (
+        f"note: {count(num_seeds, 'seed')} cannot give a verdict for "
+        f"{count(family_size, 'comparison')}, whatever comes out: give at least {floor}"
+    )
+
+
+def chosen_text(values: Sequence[float]) -> str:
+    """Values over seeds: `0.5 in 4 seeds, 0.75 in 3`."""
+    counted = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
+    texts = [f"{value:g} in {number}" for value, number in counted]
+    return ", ".join([f"{texts[0]} {'seed' if counted[0][1] == 1 else 'seeds'}", *texts[1:]])
+
+
+def definitions(study: StudyComparison) -> list[str]:
+    """What the columns of a table of differences mean, a sentence each."""
+    confidence = percent(study.confidence)
+    sentences = [
+        f"A row compares one arm with {study.baseline}, seed by seed. Arms to use are those that "
+        f"are better; arms are not compared with one another.",
+        f"Two {confidence} intervals: what the mean difference may be with other seeds on this "
+        "test set, which decides the verdict, and with other test examples as well.",
+        "P(better): the share of seeds on which the arm beats the baseline; ties count half.",
+    ]
+    if study.family_size > 1:
+        sentences.append("p, adjusted: " + family_sentence(study))
+    if any(entry.pairing.control for entry in study.comparisons):
+        sentences.append(
+            "The A/A control is the baseline under other random keys: its difference is noise."
+        )
+    return sentences
+
+
+def shown_metrics(study: StudyComparison) -> list[Metric]:
+    """The columns of the table of arms, the primary metric first."""
+    names = dict.fromkeys(["accuracy", "balanced_accuracy", "macro_f1", "worst_class_recall"])
+    return [
+        study.metric,
+        *(
+            METRICS[name]
+            for name in names
+            if name != study.metric.name and all(name in each.scores for each in study.summaries)
+        ),
+    ]
