@@ -114,8 +114,9 @@ class DataConfig:
 class TrainConfig:
     """How one run is trained."""
 
-    model: str = "cnn"
-    """Network to train:"""
+    model: str = "auto"
+    """Model to train, name:key=value for its settings, or FILE.py:NAME for one of your own; auto
+    is cnn with images and mlp with features:"""
     optimizer: str = "rmsprop"
     """Optimiser:"""
     num_epochs: int = 12
@@ -123,7 +124,16 @@ class TrainConfig:
     batch_size: int = 56
     """Examples per step; the last, smaller batch of an epoch is used too."""
     learning_rate: float = 1e-3
-    """Step size of the optimiser."""
+    """Step size of the optimiser; an arm's lr= multiplies it."""
+    schedule: str = "constant"
+    """Learning rate over the epochs; a second stage begins it anew:"""
+    warmup: float = 0.0
+    """Epochs in which the learning rate rises from 0."""
+    weight_decay: float = 0.0
+    """Weight decay of all parameters, as PyTorch's optimiser of that name has it (adamw: beside
+    the gradient, the others in it); an arm's weight_decay= takes its place."""
+    augment: str = "none"
+    """How training images are varied:"""
     reduction: Literal["batch", "weights"] = "batch"
     """Weighted losses are summed and divided by the batch's size (Keras) or by the sum of its
     weights (PyTorch)."""
@@ -147,6 +157,15 @@ class TrainConfig:
         require(
             math.isfinite(self.learning_rate) and self.learning_rate > 0,
             f"--learning-rate is {self.learning_rate}: give a finite number above 0",
+        )
+        require(
+            0 <= self.warmup < self.num_epochs,  # false for NaN, too
+            f"--warmup is {self.warmup:g} epochs of {self.num_epochs}: give at least 0 and fewer "
+            "than --num-epochs",
+        )
+        require(
+            math.isfinite(self.weight_decay) and self.weight_decay >= 0,
+            f"--weight-decay is {self.weight_decay}: give a finite number of at least 0",
         )
 
 

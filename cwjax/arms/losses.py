@@ -159,7 +159,9 @@ def _target_loss(logits: Array, targets: Array, row: ArmRow) -> Array:
     nll = optax.losses.softmax_cross_entropy_with_integer_labels(adjusted, targets)
     mean_nll = jax.nn.logsumexp(adjusted, axis=1) - jnp.mean(adjusted, axis=1)
     smoothing = row.smoothing[targets]
-    losses: Array = _focal_factor(nll, row.focal_gamma) * ((1 - smoothing) * nll + smoothing * mean_nll)
+    losses: Array = _focal_factor(nll, row.focal_gamma) * (
+        (1 - smoothing) * nll + smoothing * mean_nll
+    )
     return losses
 
 

@@ -66,7 +66,9 @@ def class_probabilities(
     """
     exponent, progress = _exponent_and_progress(row, epoch, num_epochs)
     powers = class_counts.astype(np.float64) ** exponent
-    probabilities: np.ndarray = (1 - progress) * powers / powers.sum() + progress / len(class_counts)
+    probabilities: np.ndarray = (1 - progress) * powers / powers.sum() + progress / len(
+        class_counts
+    )
     return probabilities
 
 

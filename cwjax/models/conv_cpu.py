@@ -76,6 +76,21 @@ def conv_relu_pool(x: Array, kernel: Array, bias: Array) -> Array:
     return pooled.reshape(rows, cols, x.shape[2], -1)
 
 
+def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+    """A 3x3 convolution of zero-padded `x`: `[H, W, B, C] -> [⌈H/stride⌉, ⌈W/stride⌉, B, F]`.
+
+    Args:
+        x: float32 activations `[H, W, B, C]`.
+        kernel: float32 `[3, 3, C, F]`.
+        stride: of both axes.
+    """
+    padded = jnp.pad(x, ((1, 1), (1, 1), (0, 0), (0, 0)))
+    if not on_cpu():
+        return _stock_conv(padded, kernel, stride)
+    patches = jnp.concatenate(_listed(_slices(padded, 3, stride)), axis=-1)
+    return (_rows(patches) @ _rows(kernel)).reshape(*patches.shape[:-1], -1)
+
+
 def dropout(x: Array, key: Array, rate: float = 0.5) -> Array:
     """Zeroes each element with probability `rate` and divides the others by `1 - rate`.
 
@@ -97,9 +112,10 @@ def dropout(x: Array, key: Array, rate: float = 0.5) -> Array:
     return _materialise(jnp.where(keep, x * (256 / (256 - threshold)), 0))
 
 
-def _stock_conv(x: Array, kernel: Array) -> Array:
+def _stock_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     layout = ("HWNC", "HWIO", "HWNC")
-    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout)
+    strides = (stride, stride)
+    return lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=layout)
 
 
 def _first_max(arrays: Sequence[Array]) -> Array:

@@ -18,9 +18,10 @@ from cwjax.config import AnalysisConfig, DataConfig, StudyConfig, TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.data.sources import ReadOptions, load_dataset
 from cwjax.data.split import Split, split_dataset
-from cwjax.errors import ConfigError, suggestion
+from cwjax.errors import ConfigError
 from cwjax.models.registry import check_input
-from cwjax.training.optim import OPTIMIZERS
+from cwjax.training.augment import find_augmentation
+from cwjax.training.optim import find_optimizer, find_schedule
 from cwjax.training.runs import Run, RunKey
 
 POST_HOC_PARENT = "uniform"
@@ -104,6 +105,7 @@ class Plan:
             class_names=dataset.class_names,
             num_epochs=train.num_epochs,
             normalization=train.weight_normalization,
+            weight_decay=train.weight_decay,
         )
         return Run(
             key=RunKey(cell.name, name, seed),
@@ -183,11 +185,9 @@ def parse_design(config: StudyConfig) -> Design:
         ConfigError: arms, metric, model or optimiser that cannot be used; one line that says why.
     """
     train, analysis = config.train, config.analysis
-    if train.optimizer not in OPTIMIZERS:
-        raise ConfigError(
-            f"--optimizer is {train.optimizer!r}{suggestion(train.optimizer, OPTIMIZERS)}: "
-            f"choose one of {', '.join(OPTIMIZERS)}"
-        )
+    find_optimizer(train.optimizer)
+    find_schedule(train.schedule)
+    find_augmentation(train.augment)
     find_metric(analysis.metric)
     rules_for(analysis, analysis.metric)
     baseline = parse_arms([config.baseline])

@@ -22,7 +22,7 @@ from cwjax.models.registry import model_factory
 from cwjax.training import width
 from cwjax.training.chunk import ChunkTrainer
 from cwjax.training.lanes import Lane, default_lanes
-from cwjax.training.optim import OPTIMIZERS
+from cwjax.training.optim import find_optimizer
 from cwjax.training.runs import (
     ChunkState,
     Run,
@@ -127,7 +127,8 @@ def make_run_programs(dataset: Dataset, config: TrainConfig) -> Programs:
         config: names model and optimiser.
     """
     factory = model_factory(config.model, dataset.input_shape, dataset.num_classes)
-    return make_programs(factory, OPTIMIZERS[config.optimizer](), config, dataset.num_classes)
+    tx = find_optimizer(config.optimizer)()
+    return make_programs(factory, tx, config, dataset.num_classes)
 
 
 def check_state(state: ChunkState, expected: Mapping[str, jax.ShapeDtypeStruct]) -> None:
