@@ -11,14 +11,14 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from cwjax.events import EpochFinished, Finished, Planned, RunFinished, RunStored, StepsFinished
+from cwjax.methods import custom_weights
+from cwjax.plan import NULL_CONTROL, make_plan
 
 from cwjax import experiment
 from cwjax.config import AnalysisConfig, ExperimentConfig, RuntimeConfig
 from cwjax.data.dataset import Dataset
 from cwjax.errors import ConfigError
-from cwjax.events import EpochFinished, Finished, Planned, RunFinished, RunStored, StepsFinished
-from cwjax.methods import custom_weights
-from cwjax.plan import NULL_CONTROL, make_plan
 
 ONE_CORE = RuntimeConfig(max_parallel_runs=1)  # one device to compile for
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cwjax.errors import ConfigError
+from cwjax.errors import ConfigError, one_line
 from cwjax.models.registry import ModelFactory
 
 Arrays: TypeAlias = "nnx.State[Any, Any]"
@@ -108,6 +108,64 @@ class Network:
         return features, (kernel, bias)
 
 
+def check_network(network: Network, inputs: jax.ShapeDtypeStruct, num_classes: int) -> None:
+    """Checks what a module makes of a batch, without computing it.
+
+    Args:
+        network: of the module.
+        inputs: a batch, float32 `[batch, ...]`.
+        num_classes: columns of the logits.
+
+    Raises:
+        ConfigError: it fails, its outputs have other shapes than a `Model`'s, or it holds what
+            cannot be carried from step to step.
+    """
+    batch = inputs.shape[0]
+    key = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32"))
+    mask = jax.ShapeDtypeStruct((batch,), jnp.bool_)
+    params, variables = jax.eval_shape(network.initial, key)
+    try:
+        outputs = jax.eval_shape(
+            lambda params, variables, inputs, mask, key: network.train(
+                params, variables, inputs, mask=mask, key=key
+            ),
+            *(params, variables, inputs, mask, key),
+        )
+        jax.eval_shape(network.evaluate, params, variables, inputs)
+    except Exception as error:
+        raise ConfigError(f"inputs {list(inputs.shape)} fail in it ({one_line(error)})") from error
+    shape = outputs.features.shape
+    if outputs.head is None:
+        if shape != (batch, num_classes):
+            raise ConfigError(
+                f"it makes {list(shape)} of {batch} inputs: give logits [{batch}, {num_classes}]"
+            )
+    elif len(shape) != 2 or (*shape, num_classes) != (batch, *outputs.head[0].shape):
+        raise ConfigError(
+            f"its features are {list(shape)} of {batch} inputs and its head's kernel is "
+            f"{list(outputs.head[0].shape)}: give [{batch}, width] and [width, {num_classes}]"
+        )
+    before, after = _types(variables), _types(outputs.variables)
+    for place, kind in before.items():
+        if not kind.startswith(("float", "int", "uint", "bool")):
+            raise ConfigError(f"its variable {place} is {kind}, which is not carried along")
+    changed = [place for place in before | after if before.get(place) != after.get(place)]
+    if changed:
+        raise ConfigError(
+            f"its variable {changed[0]} is {before.get(changed[0])} before a batch and "
+            f"{after.get(changed[0])} after it: keep its type and shape"
+        )
+
+
+def _types(variables: Arrays) -> dict[str, str]:
+    """Type and shape of each array by its place, e.g. `norm/mean`: `float32[8]`."""
+    leaves, _ = jax.tree.flatten_with_path(nnx.to_pure_dict(variables))
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in leaves
+    }
+
+
 def _rngs(key: jax.Array) -> nnx.Rngs:
     """Streams to build a module with: `params`, and for others something else."""
     others = jax.random.fold_in(key, 2**31)  # far beyond what counting draws of `params` reaches
@@ -116,7 +174,8 @@ def _rngs(key: jax.Array) -> nnx.Rngs:
 
 def _split(model: nnx.Module) -> tuple[nnx.GraphDef[Any], Arrays, Arrays, Arrays]:
     """Structure, parameters, random streams, and what else the module holds."""
-    graph, params, rng_state, variables = nnx.split(model, nnx.Param, nnx.RngState, ...)
+    graph, *states = nnx.split(model, nnx.Param, nnx.RngState, ...)
+    params, rng_state, variables = states
     return graph, params, rng_state, variables
 
 

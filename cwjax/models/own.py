@@ -38,18 +38,16 @@ def make_own(
     ]
     if unknown:
         raise ConfigError(
-            f"--model {file}:{name}: cwjax does not know its {', '.join(unknown)}; it gives "
-            f"{', '.join(available)}: give the others a default"
+            f"cwjax gives it {', '.join(available)}, and it asks for {', '.join(unknown)}: "
+            "give that a default"
         )
     names = [parameter.name for parameter in parameters if parameter.name in available]
     try:
         model = make(**{name: available[name] for name in names})
     except Exception as error:
-        raise ConfigError(f"--model {file}:{name} cannot be built: {one_line(error)}") from error
+        raise ConfigError(f"it cannot be built ({one_line(error)})") from error
     if not isinstance(model, nnx.Module):
-        raise ConfigError(
-            f"--model {file}:{name} returns {type(model).__name__}: give a flax.nnx.Module"
-        )
+        raise ConfigError(f"it makes a {type(model).__name__}: give a flax.nnx.Module")
     return model
 
 
@@ -63,7 +61,7 @@ def _own_function(file: Path, name: str) -> Callable[..., Any]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ConfigError(f"--model {file.name}:{name}: {one_line(error)}") from error
+        raise ConfigError(f"the file cannot be imported ({one_line(error)})") from error
     made_here = [
         each
         for each, value in vars(module).items()
@@ -72,9 +70,6 @@ def _own_function(file: Path, name: str) -> Callable[..., Any]:
     make = getattr(module, name, None)
     if not callable(make):
         listing = f"it has {', '.join(made_here)}" if made_here else "it defines none"
-        raise ConfigError(
-            f"--model {file.name}:{name}: the file has no model {name!r}"
-            f"{suggestion(name, made_here)}; {listing}"
-        )
+        raise ConfigError(f"the file has no model {name!r}{suggestion(name, made_here)}; {listing}")
     found: Callable[..., Any] = make
     return found

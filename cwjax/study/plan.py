@@ -20,7 +20,7 @@ from cwjax.data.sources import ReadOptions, load_dataset
 from cwjax.data.split import Split, split_dataset
 from cwjax.errors import ConfigError
 from cwjax.models.registry import check_input
-from cwjax.training.augment import find_augmentation
+from cwjax.training.augment import check_augmentation, find_augmentation
 from cwjax.training.optim import find_optimizer, find_schedule
 from cwjax.training.runs import Run, RunKey
 
@@ -249,6 +249,7 @@ def lay_out(design: Design, data: Sequence[DataConfig], datasets: Mapping[str, D
     for each in data:
         dataset = datasets[each.dataset]
         check_input(design.train.model, dataset.input_shape, dataset.name)
+        check_augmentation(design.train.augment, dataset.input_shape, dataset.name)
         splits = {seed: split_dataset(dataset, each, seed) for seed in design.seeds}
         for seed, split in splits.items():
             _check_split(design, dataset, split, seed)

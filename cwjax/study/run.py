@@ -99,8 +99,11 @@ def run_plan(plan: Plan, path: Path, runtime: RuntimeConfig) -> Generator[Event,
     from cwjax.training import devices  # JAX takes seconds to import: settings are checked before
 
     device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
-    from cwjax.training.local import LocalTrainer
+    from cwjax.training.local import LocalTrainer, check_own_model
 
+    for run in {run.key.cell: run for run in plan.runs}.values():
+        dataset = plan.cells[run.key.cell].dataset
+        check_own_model(run, dataset, plan.design.train, plan.design.arms)
     with open_study(path) as directory:
         plan, study = _enter(plan, directory, describe(plan, device), runtime)
         driver = _Driver(plan, directory, study)

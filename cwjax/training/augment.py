@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 from cwjax.arms.settings import Whole, choose
+from cwjax.errors import ConfigError
 
 if TYPE_CHECKING:  # settings are checked without JAX
     import jax
@@ -58,3 +59,9 @@ AUGMENTATIONS: dict[str, Callable[..., jax.Array]] = {
 def find_augmentation(text: str) -> Callable[..., jax.Array]:
     """The augmentation that `--augment` names, or ConfigError."""
     return choose("--augment", text, AUGMENTATIONS)
+
+
+def check_augmentation(text: str, input_shape: tuple[int, ...], dataset: str) -> None:
+    """Raises a `ConfigError` where there are features to augment; arguments as `check_input`."""
+    if text != "none" and len(input_shape) != 3:
+        raise ConfigError(f"{dataset}: --augment {text} is for images: leave it out for features")

@@ -25,7 +25,6 @@ def epoch_blocks(
     config: TrainConfig,
     max_steps: int,
     first_step: int = 0,
-    *,
     skip_partial: bool = False,
 ) -> Iterator[Block]:
     """The steps of one epoch of runs trained side by side, at most `max_steps` per block.

@@ -124,7 +124,7 @@ class ChunkTrainer:
             self._config,
             BLOCK_STEPS,
             chunk.step,
-            skip_partial=self._programs.skips_partial_batches,
+            self._programs.skips_partial_batches,
         )
         for block in blocks:
             chunk.state = self._train_block(chunk, block)

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 from comparisons import files
-from drawn_runs import write_runs
-
 from cwjax.results.store import open_store
+from drawn_runs import write_runs
 
 ROOT = Path(__file__).parents[2]
 

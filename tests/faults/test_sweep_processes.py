@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from cwjax.sweep.merge import merge
 
 ROOT = Path(__file__).parents[2]

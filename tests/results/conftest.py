@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drawn_runs import write_runs
-
 from cwjax.results.derive import derive
 from cwjax.results.store import Store
+from drawn_runs import write_runs
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-
 from cwjax.analysis.comparison import paired_comparison
+from cwjax.results.csv_scores import compare_scores, csv_metric, read_scores
+
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.rules import Rules
 from cwjax.errors import ConfigError
-from cwjax.results.csv_scores import compare_scores, csv_metric, read_scores
 
 ACCURACY = METRICS["accuracy"]
 GOOD = "arm,seed,accuracy,note\nuniform,0,0.5,\nuniform,1,0.6,x\nb,1,0.7,\nb,0,0.65,\n"

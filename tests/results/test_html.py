@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_runs import make_dataset, write_runs
-
-from cwjax.analysis.metrics import METRICS
 from cwjax.results.derive import derive
 from cwjax.results.report import escape, markdown_table
 from cwjax.results.store import Store
 from cwjax.results.summary import headline
+from drawn_runs import make_dataset, write_runs
+
+from cwjax.analysis.metrics import METRICS
 
 SCRIPT = "<script>alert(1)</script>"
 ARMS = {"uniform": 0.0, "balanced": 0.9, "focal": 0.05}

@@ -6,11 +6,11 @@ import re
 
 import numpy as np
 import pytest
+from cwjax.results.csv_scores import compare_scores
+from cwjax.results.latex import escape, latex_table
 
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.rules import Rules
-from cwjax.results.csv_scores import compare_scores
-from cwjax.results.latex import escape, latex_table
 
 METRIC = METRICS["accuracy"]
 

@@ -10,10 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_runs import make_dataset
-from matplotlib.figure import Figure
-
-from cwjax.analysis.metrics import METRICS
 from cwjax.results import class_plots, curves, plots
 from cwjax.results.contents import Contents
 from cwjax.results.disagreements import draw_disagreements, find_disagreements
@@ -31,6 +27,10 @@ from cwjax.results.style import (
     styled,
     to_svg,
 )
+from drawn_runs import make_dataset
+from matplotlib.figure import Figure
+
+from cwjax.analysis.metrics import METRICS
 
 NASTY = ("<script>alert(1)</script>", "$x^$ é, |`*", "../a\nb")
 METRIC = METRICS["balanced_accuracy"]

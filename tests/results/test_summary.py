@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cwjax.results.csv_scores import compare_scores
+from cwjax.results.summary import arm_rows, comparison_rows, headline, listed, mean_std
 
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.rules import Rules
-from cwjax.results.csv_scores import compare_scores
-from cwjax.results.summary import arm_rows, comparison_rows, headline, listed, mean_std
 
 METRIC = METRICS["balanced_accuracy"]
 NOISE = np.array([3, -1, 2, -2, 1, -3, 2, -2, 1, -1, 4, -4]) * 1e-3

@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("tensorboardX", reason="the extra `tensorboard` is not installed")
 
-from drawn_runs import make_dataset, make_record
-
-from cwjax.errors import ConfigError
 from cwjax.events import RunStored
 from cwjax.results import tensorboard
 from cwjax.results.files import file_name
+from drawn_runs import make_dataset, make_record
+
+from cwjax.errors import ConfigError
 
 
 def read_back(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cwjax.results.manifest import continued
+from cwjax.results.store import SCHEMA_VERSION
 from drawn_runs import write_runs
 
 from cwjax.errors import ConfigError
-from cwjax.results.manifest import continued
-from cwjax.results.store import SCHEMA_VERSION
 
 
 @pytest.fixture

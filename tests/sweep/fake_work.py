@@ -13,13 +13,12 @@ import os
 import signal
 from multiprocessing.connection import Connection
 
-from drawn_runs import make_dataset, make_record, write_start
-
 from cwjax.cell import run_keys
 from cwjax.results.store import open_store
 from cwjax.sweep import messages
 from cwjax.sweep.directory import cell_directory
 from cwjax.sweep.worker import STOP, Setup
+from drawn_runs import make_dataset, make_record, write_start
 
 
 def work(setup: Setup, connection: Connection) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from drawn_sweeps import EFFECTS, FACTORS, make_sweep, write_sweep
-
-from cwjax.analysis.stats import holm
 from cwjax.results.store import Store
 from cwjax.sweep.derive import derive_sweep
 from cwjax.sweep.directory import CellStatus, cell_directory, write_statuses
+from drawn_sweeps import EFFECTS, FACTORS, make_sweep, write_sweep
+
+from cwjax.analysis.stats import holm
 
 
 @pytest.fixture

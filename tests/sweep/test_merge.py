@@ -6,16 +6,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-from drawn_runs import write_runs
-from drawn_sweeps import EFFECTS, make_sweep, write_sweep
-
-from cwjax.config import TrainConfig
-from cwjax.errors import ConfigError
 from cwjax.results.derive import derive
 from cwjax.results.store import Store
 from cwjax.sweep.derive import derive_sweep
 from cwjax.sweep.directory import CellStatus, write_statuses
 from cwjax.sweep.merge import merge
+from drawn_runs import write_runs
+from drawn_sweeps import EFFECTS, make_sweep, write_sweep
+
+from cwjax.config import TrainConfig
+from cwjax.errors import ConfigError
 
 CELLS = list(EFFECTS)
 

@@ -11,10 +11,6 @@ from pathlib import Path
 import fake_work
 import pandas as pd
 import pytest
-from drawn_sweeps import EFFECTS
-
-from cwjax.config import RuntimeConfig, TrainConfig
-from cwjax.errors import ConfigError
 from cwjax.results.store import Store, open_store
 from cwjax.sweep import derive, messages, supervisor
 from cwjax.sweep.config import SweepConfig
@@ -27,6 +23,10 @@ from cwjax.sweep.directory import (
 )
 from cwjax.sweep.hosts import Hosts
 from cwjax.sweep.supervisor import Ended, WorkerLost, run_sweep
+from drawn_sweeps import EFFECTS
+
+from cwjax.config import RuntimeConfig, TrainConfig
+from cwjax.errors import ConfigError
 
 CELLS = list(EFFECTS)
 CONFIG = SweepConfig(

@@ -10,14 +10,14 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-
 from cwjax.cell import Cell
-from cwjax.config import DataConfig, ExperimentConfig, RuntimeConfig, TrainConfig
-from cwjax.errors import ConfigError
 from cwjax.events import RunsFailed
 from cwjax.plan import make_plan
 from cwjax.results.store import Store
 from cwjax.sweep import hosts, messages, worker
+
+from cwjax.config import DataConfig, ExperimentConfig, RuntimeConfig, TrainConfig
+from cwjax.errors import ConfigError
 
 
 def test_the_first_process_tells_of_runs_that_failed_in_others(
