@@ -115,8 +115,7 @@ class TrainConfig:
     """How one run is trained."""
 
     model: str = "auto"
-    """Model to train, name:key=value for its settings, or FILE.py:NAME for one of your own; auto
-    is cnn with images and mlp with features:"""
+    """Model to train, with its settings as name:key=value, or FILE.py:NAME for one of your own:"""
     optimizer: str = "rmsprop"
     """Optimiser:"""
     num_epochs: int = 12

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from cwjax.arms.arm import NULL_CONTROL
-from cwjax.arms.grammar import parse_arm
 from cwjax.arms.row import uniform_row
 from cwjax.config import AnalysisConfig, DataConfig, StudyConfig, TrainConfig
 from cwjax.data.dataset import Dataset
@@ -67,9 +66,24 @@ def class_counts(dataset: Dataset) -> np.ndarray:
 
 
 def make_record(
-    dataset: Dataset, key: RunKey, effect: float, *, num_epochs: int = 3, bad: bool = False
+    dataset: Dataset,
+    key: RunKey,
+    effect: float,
+    *,
+    num_epochs: int = 3,
+    bad: bool = False,
+    chosen: Collection[str] = (),
 ) -> RunRecord:
-    """A run whose recall of rare classes grows with `effect`; pairs share their seed's noise."""
+    """A run whose recall of rare classes grows with `effect`; pairs share their seed's noise.
+
+    Args:
+        dataset: its test labels and number of classes are used.
+        key: of the run.
+        effect: 0 as uniform, 1 as if classes were balanced.
+        num_epochs: of its history.
+        bad: whether it diverged.
+        chosen: settings that a post-hoc arm chose on validation.
+    """
     num_classes, counts = dataset.num_classes, class_counts(dataset)
     shared = np.random.default_rng(key.seed)
     own = np.random.default_rng([key.seed, *key.arm.encode()])
@@ -104,11 +118,10 @@ def make_record(
     head_bias = np.zeros(num_classes, np.float32)
     finished = RunFinished(run, test_logits, validation_logits, head_kernel, head_bias)
     record = trained_record(finished, history, dataset.labels, counts)
-    settings = {} if key.arm == NULL_CONTROL else dict(parse_arm(key.arm).settings)
-    chosen = {name: 0.5 + 0.25 * (key.seed % 3) for name in settings if settings[name] is None}
     if not chosen or bad:
         return record
-    posthoc = dataclasses.replace(record, chosen=chosen, history={})
+    values = dict.fromkeys(chosen, 0.5 + 0.25 * (key.seed % 3))
+    posthoc = dataclasses.replace(record, chosen=values, history={})
     return with_test_logits(posthoc, test_logits, validation_logits, dataset.test_labels)
 
 
@@ -204,6 +217,11 @@ def write_study(
     )
     absent = {*keys(missing), *(failure.run for failure in failed)}
     bad = set(keys(bad_runs))
+    chosen = {
+        str(arm): [name for name, value in arm.settings if value is None]
+        for arm in design.arms
+        if arm.kind == "post_hoc"
+    }
     with open_study(path) as directory:
         directory.write_study(study)
         keep_examples(directory, dataset)
@@ -218,6 +236,7 @@ def write_study(
                         of_arm[arm],
                         num_epochs=num_epochs,
                         bad=key in bad,
+                        chosen=chosen.get(arm, ()),
                     )
                     directory.write_run(dataclasses.replace(record, key=key))
     return study

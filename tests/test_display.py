@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from cwjax.events import Event, Finished, Planned, RunStored, StepsFinished
-from cwjax.plan import Plan, make_plan
-from cwjax.results.record import trained_record
 from rich.console import Console
 
 from cwjax.config import ExperimentConfig
+from cwjax.events import Event, Finished, Planned, RunStored, StepsFinished
+from cwjax.plan import Plan, make_plan
+from cwjax.results.record import trained_record
 from experiments import display
 
 ROWS = [

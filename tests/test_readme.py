@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import numpy as np
+
+from cwjax.analysis.power import seeds_floor
 from cwjax.methods import schemes
 from cwjax.methods.arms import arm_row, parse_arms
 from cwjax.methods.registry import SCHEMES, ArmContext
-
-from cwjax.analysis.power import seeds_floor
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from drawn_runs import write_runs
+
 from cwjax.results.derive import derive
 from cwjax.results.store import Store
-from drawn_runs import write_runs
 
 CSV = "arm,seed,accuracy\n" + "".join(
     f"{arm},{seed},{0.7 + shift + 0.01 * seed + 0.001 * (seed * shift > 0.2)}\n"

@@ -8,9 +8,9 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+
 from cwjax.sweep.directory import CellStatus, State
 from cwjax.sweep.supervisor import Ended
-
 from experiments import command_line, estimate, sweep, sweep_display
 
 

@@ -8,9 +8,8 @@ never 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -121,10 +120,29 @@ _TABLE: tuple[tuple[Metric, Formula], ...] = (
     ),
 )
 
-METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric, _ in _TABLE})
+METRICS: dict[str, Metric] = {}
 """Every score of a run, by the name of its column; a new metric is one more row of the table."""
 
-_FORMULAS = {metric.name: formula for metric, formula in _TABLE}
+_FORMULAS: dict[str, Formula] = {}
+
+
+def register(metric: Metric, formula: Formula) -> None:
+    """Adds a metric: every run that is stored from now on has its score.
+
+    Args:
+        metric: what it is called and how it is compared.
+        formula: its score of a test set.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+    if metric.name in METRICS:
+        raise ConfigError(f"there is a metric {metric.name!r} already: give another name")
+    METRICS[metric.name], _FORMULAS[metric.name] = metric, formula
+
+
+for _metric, _formula in _TABLE:
+    register(_metric, _formula)
 
 
 def find_metric(name: str) -> Metric:

@@ -23,9 +23,6 @@ Handler = Callable[[int, FrameType | None], None]
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_PLAIN = {"±": "+/-", "–": "-", "×": "x", "…": "...", "τ": "tau", "α": "alpha", "∝": "~"}
-"""For terminals that have only some of the characters."""
-
 
 class Interrupted(BaseException):
     """A signal asks the command to end; no error, so nothing but `run_main` catches it.
@@ -104,18 +101,18 @@ def run_main(main: Callable[[], int]) -> NoReturn:
                 stream.flush()
             raise SystemExit(code)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say_error(f"error: {error}")
         raise SystemExit(2) from None
     except Interrupted as interrupted:
         saved = ": saved; the same command continues where it stopped" * interrupted.saved
-        print(f"interrupted{saved}", file=sys.stderr)
+        _say_error(f"interrupted{saved}")
         raise SystemExit(128 + interrupted.number) from None
     except BrokenPipeError:  # who reads the output has ended, as `head` does
         _discard_output()
         raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:  # a full disk, a directory that became read-only
         reason = f"{error.filename or 'the results'}: {error.strerror or error}"
-        print(f"error: {reason}", file=sys.stderr)
+        _say_error(f"error: {reason}")
         raise SystemExit(2) from None
 
 
@@ -134,10 +131,18 @@ def _open_standard_streams() -> None:
 def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    missing = error.object[error.start : error.end]
-    if all(character in _PLAIN for character in missing):
-        return "".join(map(_PLAIN.__getitem__, missing)), error.end
-    return codecs.backslashreplace_errors(error)
+    from cwjax.report.terminal import printable
+
+    return printable(error.object[error.start : error.end], "ascii"), error.end
+
+
+def _say_error(text: str) -> None:
+    """Prints one line to standard error; nothing in it is hidden."""
+    if not text.isprintable():
+        from cwjax.report.words import one_line
+
+        text = one_line(text)
+    print(text, file=sys.stderr)
 
 
 def _discard_output() -> None:
@@ -210,4 +215,4 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """In the place of `warnings.showwarning`: the message alone."""
-    print(f"warning: {message}", file=sys.stderr)
+    _say_error(f"warning: {message}")

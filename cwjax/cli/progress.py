@@ -15,7 +15,7 @@ from rich.text import Text
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.pairing import family_size
 from cwjax.errors import one_line
-from cwjax.report import words
+from cwjax.report import terminal, words
 from cwjax.store.schema import Failure
 from cwjax.study.plan import Cell, Plan
 from cwjax.study.run import Event, Finished, Planned, RunStored
@@ -37,14 +37,15 @@ def print_plan(plan: Plan, directory: Path) -> None:
         family_size(plan.pairings), len(design.seeds), design.analysis.confidence
     )
     if note:
-        print(note)
+        terminal.say(note)
     cells = list(plan.cells.values())
     if len(cells) == 1:
-        print(_about_cell(cells[0]))
+        terminal.say(_about_cell(cells[0]))
     else:
-        print(f"{len(cells)} cells: {', '.join(plan.cells)}")
+        terminal.say(f"{len(cells)} cells: {', '.join(plan.cells)}")
     seeds = words.count(len(design.seeds), "seed")
-    print(f"arms: {', '.join(design.arm_names)}; {seeds}; results: {directory}", flush=True)
+    terminal.say(f"arms: {', '.join(design.arm_names)}; {seeds}; results: {directory}")
+    sys.stdout.flush()
 
 
 def _about_cell(cell: Cell) -> str:
@@ -81,7 +82,7 @@ def follow(events: Iterable[Event], directory: Path, *, quiet: bool) -> Finished
             bar.update(task, completed=tracker.num_examples)
             if isinstance(event, RunsFailed):
                 for line in tracker.failure_lines(event):
-                    bar.console.print(line, soft_wrap=True, markup=False, highlight=False)
+                    bar.console.print(Text(line), soft_wrap=True)
             if isinstance(event, Finished):
                 return event
     raise AssertionError("a study ends with a Finished event")
@@ -112,11 +113,11 @@ def _follow_lines(events: Iterator[Event], tracker: _Tracker, *, quiet: bool) ->
         tracker.update(event)
         if isinstance(event, RunsFailed):
             for line in tracker.failure_lines(event):
-                print(line, file=sys.stderr, flush=True)
+                terminal.say(line, sys.stderr)
         if not quiet and time.monotonic() - last_line > LINE_SECONDS:
             last_line = time.monotonic()
             status = filter(None, (tracker.counts(), tracker.differences()))
-            print(", ".join(status), file=sys.stderr, flush=True)
+            terminal.say(", ".join(status), sys.stderr)
         if isinstance(event, Finished):
             return event
     raise AssertionError("a study ends with a Finished event")
@@ -186,7 +187,7 @@ class _Tracker:
                 difference = float(np.mean([scores[seed] - baseline[seed] for seed in seeds]))
                 parts.append(f"{arm} {words.signed(self._metric, difference)} (n={len(seeds)})")
         cell = f"{self._cell}: " if self._many_cells and parts else ""
-        return cell + ", ".join(parts)
+        return words.visible(cell + ", ".join(parts))
 
 
 def failure_line(key: RunKey, reason: str, many_cells: bool) -> str:
@@ -197,7 +198,7 @@ def failure_line(key: RunKey, reason: str, many_cells: bool) -> str:
         reason: in one line.
         many_cells: name its cell too.
     """
-    return f"failed: {key.cell + ' ' if many_cells else ''}{key}: {reason}"
+    return words.one_line(f"failed: {key.cell + ' ' if many_cells else ''}{key}: {reason}")
 
 
 def conclude(finished: Finished, directory: Path, *, quiet: bool) -> int:
@@ -213,10 +214,8 @@ def conclude(finished: Finished, directory: Path, *, quiet: bool) -> int:
     """
     comparison = finished.comparison
     if not quiet:
-        from cwjax.report import terminal
-
         terminal.print_comparison(comparison)
-        print(f"files: {directory}", flush=True)
+        terminal.say(f"files: {directory}")
     print_failures(finished.failures, many_cells=len(comparison.cells) > 1)
     return 1 if finished.failures or not comparison.num_ok_runs else 0
 
@@ -229,4 +228,4 @@ def print_failures(failures: Iterable[Failure], *, many_cells: bool) -> None:
         many_cells: name their cells too.
     """
     for failure in failures:
-        print(failure_line(failure.run, failure.reason, many_cells), file=sys.stderr)
+        terminal.say(failure_line(failure.run, failure.reason, many_cells), sys.stderr)

@@ -46,7 +46,7 @@ class Flags:
     latex: bool = False
     """Make the table of arms for a paper (booktabs), and nothing else."""
     figures: Literal["svg", "pdf"] = "svg"
-    """Format of the files in figures/."""
+    """Format of the files in figures/; pdf writes both."""
     merge: bool = False
     """Put directories of one study that were trained apart together, in --out."""
     allow_environment_change: bool = False
@@ -56,8 +56,7 @@ class Flags:
     baseline: str | None = None
     """With --csv: the arm that the others are compared with."""
     metric: str | None = None
-    """With --csv: the column to compare [default: balanced_accuracy, or the only column besides arm
-    and seed]."""
+    """With --csv: the column to compare [default: the only column besides arm and seed]."""
     lower_is_better: bool = False
     """With --csv: of a metric of your own, smaller values are better."""
     smallest_effect: float | None = None
@@ -115,7 +114,7 @@ def _refuse_useless(flags: Flags, given: set[str]) -> None:
 
 
 def _report_directory(flags: Flags, path: Path) -> int:
-    from cwjax.report import words
+    from cwjax.report import terminal, words
     from cwjax.store.directory import StudyDirectory, open_study
     from cwjax.study.derive import compare, derive
 
@@ -124,8 +123,8 @@ def _report_directory(flags: Flags, path: Path) -> int:
         _latex(compare(StudyDirectory(path)), flags.out)
         return 0
     with open_study(path) as directory:
-        comparison = derive(directory, figures=flags.figures)
-    print(words.headline(comparison))
+        comparison = derive(directory, flags.figures)
+    terminal.say(words.headline(comparison))
     print(f"files: {path}/report.html, report.md, figures")
     return 0
 
@@ -150,7 +149,7 @@ def _check_file(out: Path) -> None:
 
 
 def _merge(flags: Flags) -> int:
-    from cwjax.report import words
+    from cwjax.report import terminal, words
     from cwjax.study.merge import merge
 
     if len(flags.directories) < 2 or flags.out is None:
@@ -161,17 +160,18 @@ def _merge(flags: Flags) -> int:
         allow_environment_change=flags.allow_environment_change,
         figures=flags.figures,
     )
-    print(words.headline(comparison))
+    terminal.say(words.headline(comparison))
     print(f"files: {flags.out}")
     failures = [
         f"failed: {cell.cell} {failure}" for cell in comparison.cells for failure in cell.failures
     ]
-    print("".join(f"{line}\n" for line in failures), end="", file=sys.stderr)
+    for line in failures:
+        terminal.say(line, sys.stderr)
     return 1 if failures else 0
 
 
 def _report_side_by_side(paths: Sequence[Path], out: Path) -> int:
-    from cwjax.report.side_by_side import html_side_by_side
+    from cwjax.report.pages import side_by_side
     from cwjax.store.directory import StudyDirectory
     from cwjax.store.files import write_atomically
     from cwjax.study.derive import compare
@@ -181,7 +181,7 @@ def _report_side_by_side(paths: Sequence[Path], out: Path) -> int:
     _check_file(out)
     studies = [StudyDirectory(path).known_study() for path in paths]
     comparisons = [compare(StudyDirectory(path)) for path in paths]
-    page = html_side_by_side(list(zip(studies, comparisons, strict=True)))
+    page = side_by_side(list(zip(studies, comparisons, strict=True)))
     write_atomically(out, page.encode())
     print(f"file: {out}")
     return 0
@@ -190,18 +190,20 @@ def _report_side_by_side(paths: Sequence[Path], out: Path) -> int:
 def _report_csv(flags: Flags, path: Path) -> int:
     from cwjax.analysis.rules import Rules
     from cwjax.report import pages, terminal
-    from cwjax.report.csv_scores import compare_scores, csv_metric, read_scores
+    from cwjax.report.csv_scores import compare_scores, read_scores
 
     if flags.baseline is None:
         raise ConfigError("--csv needs --baseline: the arm that the others are compared with")
-    metric = csv_metric(flags.metric, lower_is_better=flags.lower_is_better)
-    rules = Rules(metric=metric, smallest_effect=flags.smallest_effect, confidence=flags.confidence)
-    comparison = compare_scores(read_scores(path, metric), flags.baseline, rules)
+    given = read_scores(path, flags.metric, lower_is_better=flags.lower_is_better)
+    rules = Rules(
+        metric=given.metric, smallest_effect=flags.smallest_effect, confidence=flags.confidence
+    )
+    comparison = compare_scores(given, flags.baseline, rules)
     if flags.latex:
         _latex(comparison, flags.out)
         return 0
     terminal.print_comparison(comparison)
     if flags.out is not None:
-        pages.write_csv_report(flags.out, comparison, figures=flags.figures)
+        pages.write_csv_report(flags.out, comparison, given.scores, flags.figures)
         print(f"files: {flags.out}/report.html, report.md, comparison.json, figures")
     return 0

@@ -122,7 +122,7 @@ def check_network(network: Network, inputs: jax.ShapeDtypeStruct, num_classes: i
     """
     batch = inputs.shape[0]
     key = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32"))
-    mask = jax.ShapeDtypeStruct((batch,), jnp.bool_)
+    mask = jax.eval_shape(lambda: jnp.ones(batch, bool))
     params, variables = jax.eval_shape(network.initial, key)
     try:
         outputs = jax.eval_shape(

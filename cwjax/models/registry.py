@@ -51,6 +51,11 @@ Dropout = Annotated[float, Range(0, 0.99)]
 Widths = Annotated[tuple[int, ...], Several(Whole(1, 100_000))]
 
 
+def auto(input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs) -> Any:
+    """cnn with images, mlp with features."""
+    return MODELS[model_name("auto", input_shape)].make(input_shape, num_classes, rngs)
+
+
 def cnn(
     input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs, *, dropout: Dropout = 0.5
 ) -> Any:
@@ -115,6 +120,7 @@ class ModelEntry:
 
 
 MODELS: dict[str, ModelEntry] = {
+    "auto": ModelEntry(auto),
     # 18 -> 16 -> 8 -> 6 -> 3 -> 1: the last convolution still has one position.
     "cnn": ModelEntry(cnn, smallest_input=(18, 18)),
     "mlp": ModelEntry(mlp),
@@ -122,9 +128,6 @@ MODELS: dict[str, ModelEntry] = {
     "resnet20": ModelEntry(resnet20, smallest_input=(4, 4)),
     "resnet32": ModelEntry(resnet32, smallest_input=(4, 4)),
 }
-
-AUTO = "auto"
-"""The `--model` that stands for `cnn` with images and `mlp` with features."""
 
 OWN_MODEL = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
 """The `--model` of the user's own: a Python file and what it calls the model."""
@@ -154,8 +157,8 @@ def _own(
 
 
 def model_name(text: str, input_shape: tuple[int, ...]) -> str:
-    """The model that `--model` means for inputs of this shape: `AUTO` resolved, else `text`."""
-    if text != AUTO:
+    """The model that `--model` means for inputs of this shape: `auto` resolved, else `text`."""
+    if text != "auto":
         return text
     return "cnn" if len(input_shape) == 3 else "mlp"
 
@@ -171,9 +174,8 @@ def check_input(text: str, input_shape: tuple[int, ...], dataset: str) -> None:
     Raises:
         ConfigError: no such model, features where it takes images, or images that are too small.
     """
-    text = model_name(text, input_shape)
     find_model(text)
-    name = text.partition(":")[0]
+    name = model_name(text, input_shape).partition(":")[0]
     smallest = MODELS[name].smallest_input if name in MODELS else None
     if smallest is None:
         return
@@ -203,4 +205,4 @@ def model_factory(text: str, input_shape: tuple[int, ...], num_classes: int) -> 
     Raises:
         ConfigError: see `find_model`.
     """
-    return partial(find_model(model_name(text, input_shape)), input_shape, num_classes)
+    return partial(find_model(text), input_shape, num_classes)

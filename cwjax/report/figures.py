@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,17 +42,17 @@ class ReportFigure:
 
 
 class Studio:
-    """Draws figures of one study in one style and in the formats that are wanted.
+    """Draws figures of one study in one style, as SVG and where wanted as PDF.
 
     Args:
         arms: every arm of the pages, in order: each gets a colour.
         baseline: grey.
-        formats: of the figures' files; SVG is always drawn, since pages contain it.
+        with_pdf: whether each figure is drawn as PDF too.
     """
 
-    def __init__(self, arms: Sequence[str], baseline: str, formats: Collection[str]) -> None:
+    def __init__(self, arms: Sequence[str], baseline: str, *, with_pdf: bool) -> None:
         self.styles = arm_styles(arms, baseline, {NULL_CONTROL} & set(arms))
-        self._with_pdf = "pdf" in formats
+        self._with_pdf = with_pdf
 
     def figure(
         self, name: str, title: str, caption: str, alt: str, draw: Callable[[], Figure]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.results import StudyComparison
@@ -35,16 +35,16 @@ _PAIRED = (
 _ARM = "An arm is one way to train: a weighting scheme with its settings."
 
 
-def cell_page(contents: CellContents, part: StudyComparison, formats: Collection[str]) -> Page:
+def cell_page(contents: CellContents, part: StudyComparison, *, with_pdf: bool) -> Page:
     """The page of one cell: verdicts, tables, figures, classes, training, every run.
 
     Args:
         contents: of the cell, with at least one run.
         part: what was found in the cell.
-        formats: of the figures' files: svg, pdf.
+        with_pdf: whether figures are drawn as PDF too.
     """
     study, cell = contents.study, contents.cell
-    studio = Studio(contents.arms, contents.baseline, formats)
+    studio = Studio(contents.arms, contents.baseline, with_pdf=with_pdf)
     drawn = figures.comparison_figures(studio, contents, part)
     untrained = [
         arm for arm in contents.arms if not any(run.history for run in contents.runs[arm].values())
@@ -68,11 +68,11 @@ def cell_page(contents: CellContents, part: StudyComparison, formats: Collection
                 tables.chosen_settings(part),
                 _all_scores(part),
             ),
-            *section("figures", "The comparison in pictures", drawn),
+            *section("figures", "In pictures", drawn),
             *section("classes", "Class by class", tables.classes(contents)),
             *section(
                 "training",
-                "Learning curves",
+                "Training",
                 learning or Paragraph("No run was trained to its end."),
                 Paragraph(computed) if untrained else None,
             ),
@@ -84,15 +84,15 @@ def cell_page(contents: CellContents, part: StudyComparison, formats: Collection
     )
 
 
-def overview_page(study: StudyFile, comparison: StudyComparison, formats: Collection[str]) -> Page:
+def overview_page(study: StudyFile, comparison: StudyComparison, *, with_pdf: bool) -> Page:
     """The page of a study with several cells: every comparison, maps, trends, failures, links.
 
     Args:
         study: what it is.
         comparison: what was found in all cells.
-        formats: of the figures' files: svg, pdf.
+        with_pdf: whether figures are drawn as PDF too.
     """
-    studio = Studio(study.arm_names, study.baseline, formats)
+    studio = Studio(study.arm_names, study.baseline, with_pdf=with_pdf)
     metric = comparison.metric
     titles = {cell.cell: tables.cell_title(cell) for cell in comparison.cells}
     sentences = tuple(
@@ -111,7 +111,7 @@ def overview_page(study: StudyFile, comparison: StudyComparison, formats: Collec
         < len(comparison.arms) * len(comparison.seeds)
     ]
     trends = tables.trends(comparison)
-    facts = f"{len(titles)} cells: data sets with an imbalance each."
+    facts = f"{len(titles)} cells, each a data set with an imbalance."
     return Page(
         title=measured.title(study),
         headline=words.headline(comparison),
@@ -151,15 +151,15 @@ def overview_page(study: StudyFile, comparison: StudyComparison, formats: Collec
     )
 
 
-def scores_page(comparison: StudyComparison, scores: Scores, formats: Collection[str]) -> Page:
+def scores_page(comparison: StudyComparison, scores: Scores, *, with_pdf: bool) -> Page:
     """The page of scores that were trained elsewhere: all but what needs logits.
 
     Args:
         comparison: of `cwjax.report.csv_scores`.
         scores: that it was made from.
-        formats: of the figures' files: svg, pdf.
+        with_pdf: whether figures are drawn as PDF too.
     """
-    studio = Studio(comparison.arms, comparison.baseline, formats)
+    studio = Studio(comparison.arms, comparison.baseline, with_pdf=with_pdf)
     slopes = studio.slopes(comparison.comparisons, comparison.metric, scores)
     return Page(
         title=f"Scores of {comparison.cells[0].dataset}, trained elsewhere",
@@ -181,7 +181,7 @@ def side_by_side_page(studies: Sequence[tuple[StudyFile, StudyComparison]]) -> P
         studies: at most 26, as they are lettered.
     """
     arms = dict.fromkeys(arm for study, _ in studies for arm in study.arm_names)
-    studio = Studio(list(arms), studies[0][0].baseline, ())
+    studio = Studio(list(arms), studies[0][0].baseline, with_pdf=False)
     labels = string.ascii_uppercase[: len(studies)]
     overview = tables.Table(
         "The studies",
@@ -287,7 +287,7 @@ def _verdicts(comparison: StudyComparison, studio: Studio) -> list[Section]:
     )
     return section(
         "verdicts",
-        "The verdict on each arm",
+        "Verdicts",
         Verdicts(sentences) if sentences else None,
         studio.differences(entries, comparison.metric),
     )

@@ -140,7 +140,7 @@ def command(study: StudyFile) -> Command:
     parts += _flags(_in_effect(study.analysis), _in_effect(AnalysisConfig()))
     if any(arm.own_rule for stored in study.arms for arm in _with_nested(stored)):
         parts += ["--schemes", f"{PLACEHOLDER}/schemes.py"]
-        places.append("the file of your own schemes")
+        places.append("schemes.py (your own schemes)")
     arms = [_arm_text(arm, places) for arm in study.arms]
     parts += ["--arms", *arms]
     if study.baseline != "uniform":

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from cwjax.analysis.results import StudyComparison
 from cwjax.errors import ConfigError, one_line
@@ -20,15 +20,15 @@ from cwjax.store.schema import StudyFile, to_json
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from cwjax.report.page import Page
 
-SVG_ONLY = ("svg",)
-"""Formats of the files in `figures/`; pages and these files always have SVG."""
+Figures: TypeAlias = Literal["svg", "pdf"]
+"""Format of the files in `figures/`: SVG, which pages always contain, or PDF as well."""
 
 
 def write_cell_report(
     directory: StudyDirectory,
     contents: CellContents,
     part: StudyComparison,
-    formats: Collection[str] = SVG_ONLY,
+    figures: Figures = "svg",
 ) -> None:
     """Writes the report of one cell: at the top of a study's directory, or below `cells/`.
 
@@ -36,12 +36,12 @@ def write_cell_report(
         directory: of the study.
         contents: of the cell, with at least one run.
         part: what was found in the cell.
-        formats: of the figures' files: svg, pdf.
+        figures: format of the files in `figures/`.
     """
     _load_matplotlib()
     from cwjax.report.layout import CELLS, cell_page
 
-    page = cell_page(contents, part, formats)
+    page = cell_page(contents, part, with_pdf=figures == "pdf")
     alone = len(contents.study.cells) == 1
     _write(directory, page, "" if alone else f"{CELLS}/{contents.name}/")
 
@@ -50,7 +50,7 @@ def write_study_report(
     directory: StudyDirectory,
     study: StudyFile,
     comparison: StudyComparison,
-    formats: Collection[str] = SVG_ONLY,
+    figures: Figures = "svg",
 ) -> None:
     """Writes the overview of a study with several cells.
 
@@ -58,19 +58,19 @@ def write_study_report(
         directory: of the study.
         study: what it is.
         comparison: what was found in all cells.
-        formats: of the figures' files: svg, pdf.
+        figures: format of the files in `figures/`.
     """
     _load_matplotlib()
     from cwjax.report.layout import overview_page
 
-    _write(directory, overview_page(study, comparison, formats), "")
+    _write(directory, overview_page(study, comparison, with_pdf=figures == "pdf"), "")
 
 
-def write_scores_report(
+def write_csv_report(
     out: Path,
     comparison: StudyComparison,
     scores: Mapping[str, Mapping[int, float]],
-    formats: Collection[str] = SVG_ONLY,
+    figures: Figures = "svg",
 ) -> None:
     """Writes `comparison.json` and the report of scores that were trained elsewhere.
 
@@ -78,7 +78,7 @@ def write_scores_report(
         out: a directory, new or of such a report.
         comparison: of `cwjax.report.csv_scores`.
         scores: arm -> seed -> the score that it was made from.
-        formats: of the figures' files: svg, pdf.
+        figures: format of the files in `figures/`.
 
     Raises:
         ConfigError: `out` is a file, or the directory of a study, whose results stay as they are.
@@ -92,7 +92,7 @@ def write_scores_report(
 
     directory = StudyDirectory(out)
     directory.write_bytes("comparison.json", to_json(comparison))
-    _write(directory, scores_page(comparison, scores, formats), "")
+    _write(directory, scores_page(comparison, scores, with_pdf=figures == "pdf"), "")
 
 
 def side_by_side(studies: Sequence[tuple[StudyFile, StudyComparison]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -46,8 +46,16 @@ class Table:
     @property
     def text_columns(self) -> frozenset[int]:
         """Columns that are no numbers: names, and verdicts."""
+        if self.is_text:
+            return frozenset(range(len(self.headings)))
         badges = (i for row in self.rows for i, cell in enumerate(row) if isinstance(cell, Badge))
         return frozenset([*range(self.num_names), *badges])
+
+    def transposed(self) -> Table:
+        """Rows as columns, of a table of text with one column of names."""
+        columns = zip(self.headings, *self.rows, strict=True)
+        headings, *rows = [tuple(map(str, column)) for column in columns]
+        return replace(self, headings=headings, rows=tuple(rows))
 
 
 def _in_percent(metrics: Iterable[Metric]) -> str:

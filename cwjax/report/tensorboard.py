@@ -14,7 +14,6 @@ import numpy as np
 from cwjax.errors import ConfigError
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import RunRecord
-from cwjax.training.runs import RunKey
 
 FOLDER = "tensorboard"
 
@@ -40,22 +39,20 @@ def require_tensorboard() -> None:
         ) from error
 
 
-def write_run(directory: StudyDirectory, key: RunKey) -> Path:
-    """Writes the event file of one stored run, whole or not at all.
+def write_run(record: RunRecord, directory: Path) -> Path:
+    """Writes the event file of one run, whole or not at all.
 
     Args:
+        record: the run, as it is stored.
         directory: of the study; the file goes to `tensorboard/<cell>/<arm>-<seed>/` in it.
-        key: of a run that is stored.
 
     Returns:
         Its path.
-
-    Raises:
-        ConfigError: the run's file is damaged.
     """
-    name = f"{FOLDER}/{key.cell}/{directory.run_path(key).stem}/events.out.tfevents.0"
-    directory.write_bytes(name, event_file(directory.read_run(key)))
-    return directory.path / name
+    study, key = StudyDirectory(directory), record.key
+    name = f"{FOLDER}/{key.cell}/{study.run_path(key).stem}/events.out.tfevents.0"
+    study.write_bytes(name, event_file(record))
+    return directory / name
 
 
 def event_file(record: RunRecord) -> bytes:

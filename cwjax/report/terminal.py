@@ -25,7 +25,7 @@ GAP = 2
 _PLAIN = {"±": "+-", "–": "-", "…": "...", "×": "x", "α": "alpha", "’": "'"}
 
 
-def print_study(
+def print_comparison(
     study: StudyComparison, file: TextIO | None = None, width: int | None = None
 ) -> None:
     """Prints the tables of a study, and its verdicts in sentences.
@@ -42,17 +42,23 @@ def print_study(
         for line in table_lines(table, console.width):
             say(line, file)
         say("", file)
-    if len(study.cells) == 1 and study.comparisons:
-        for entry in study.comparisons:
-            say(words.full_verdict(entry, study.metric), file)
-    else:
+    for sentence in _sentences(study):
+        say(sentence, file)
+
+
+def _sentences(study: StudyComparison) -> Iterator[str]:
+    """The verdicts one by one, or the headline alone: of many cells, or with too few seeds."""
+    metric, one_by_one = study.metric, len(study.cells) == 1 and len(study.judged) > 0
+    if not one_by_one or words.needs_more_seeds(study):
+        yield words.headline(study)
         titles = {cell.cell: tables.cell_title(cell) for cell in study.cells}
         for entry in study.comparisons:
-            for note in words.notes(entry, study.metric):
-                say(f"{titles[entry.pairing.cell]}: {note}", file)
-        say(words.headline(study), file)
+            about = "" if len(titles) == 1 else f"{titles[entry.pairing.cell]}: "
+            yield from (about + note for note in words.notes(entry, metric))
+    else:
+        yield from (words.full_verdict(entry, metric) for entry in study.comparisons)
     if study.family_size > 1:
-        say(words.family_sentence(study), file)
+        yield words.family_sentence(study)
 
 
 def _tables(study: StudyComparison) -> Iterator[Table]:
@@ -60,13 +66,24 @@ def _tables(study: StudyComparison) -> Iterator[Table]:
         yield tables.scores(study)
     if study.comparisons:
         yield tables.differences(study)
+    metrics = words.shown_metrics(study)
+    secondary = tables.secondary(study, metrics) if len(study.cells) == 1 else None
+    if secondary is not None and len(secondary.headings) > len(metrics):
+        secondary = secondary.transposed()
     others = [
-        tables.secondary(study, words.shown_metrics(study)) if len(study.cells) == 1 else None,
+        secondary,
         tables.trends(study),
         tables.chosen_settings(study),
         tables.failures(study),
     ]
     yield from (table for table in others if table is not None)
+
+
+class _Console(Console):
+    """rich ends the program where nobody reads its output any more; here the caller decides."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # the BrokenPipeError that is being handled
 
 
 def say(text: str, file: TextIO | None = None, style: str = "") -> None:
@@ -79,7 +96,7 @@ def say(text: str, file: TextIO | None = None, style: str = "") -> None:
     """
     file = file or sys.stdout
     line = printable(text, file.encoding)
-    Console(file=file).print(Text(line, style=style), soft_wrap=True)
+    _Console(file=file).print(Text(line, style=style), soft_wrap=True)
 
 
 def printable(text: str, encoding: str | None) -> str:
@@ -114,15 +131,16 @@ def table_lines(table: Table, width: int) -> list[str]:
     """
     headings = list(table.headings)
     rows = [[words.one_line(str(cell)) for cell in row] for row in table.rows]
-    left = table.text_columns
-    lines = _aligned(headings, rows, left)
+    lines = _aligned(headings, rows, table.text_columns)
     if _fit(lines, width):
         return lines
-    names = [", ".join(row[: table.num_names]) for row in rows]
-    others = [row[table.num_names :] for row in rows]
-    left = frozenset(column - table.num_names for column in left)
-    aligned = _aligned(headings[table.num_names :], others, left)
-    indented = [" " * GAP + line for line in aligned]
+    about = [c for c in range(len(headings)) if c in table.text_columns and not table.is_text]
+    about = about or list(range(table.num_names))  # verdicts move up too, words do not
+    others = [column for column in range(len(headings)) if column not in about]
+    names = [_name([row[column] for column in about], table.num_names) for row in rows]
+    headings = [headings[column] for column in others]
+    rows = [[row[column] for column in others] for row in rows]
+    indented = [" " * GAP + line for line in _aligned(headings, rows, frozenset())]
     if _fit(indented, width) and not table.is_text:
         num_headings = len(indented) - len(rows)
         lines = indented[:num_headings]
@@ -130,10 +148,15 @@ def table_lines(table: Table, width: int) -> list[str]:
             lines += [*_wrapped(name, width), line]
         return lines
     lines = []
-    for name, row in zip(names, others, strict=True):
+    for name, row in zip(names, rows, strict=True):
         lines += _wrapped(name, width)
-        lines += _packed(zip(headings[table.num_names :], row, strict=True), width)
+        lines += _packed(zip(headings, row, strict=True), width)
     return lines
+
+
+def _name(texts: Sequence[str], num_names: int) -> str:
+    """The names of a row and its verdict: `balanced, mnist: better`."""
+    return ": ".join([", ".join(texts[:num_names]), *texts[num_names:]])
 
 
 def _aligned(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -96,7 +97,7 @@ def duration(seconds: float) -> str:
     if minutes < 120:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 24 else f"{hours} h"
+    return f"{hours} h {minutes} min" if hours < 24 else f"{round(seconds / 3600)} h"
 
 
 def percent(fraction: float) -> str:
@@ -162,6 +163,10 @@ def unit(metric: Metric) -> str:
 def amount(metric: Metric, value: float) -> str:
     """A size in a sentence: `0.9 percentage points`, or a bare number."""
     return count(f"{100 * value:.3g}", "percentage point") if metric.is_fraction else f"{value:.3g}"
+
+
+def _in_unit(metric: Metric) -> str:
+    return f"in {metric.title}" + (" (percentage points)" if metric.is_fraction else "")
 
 
 def dataset_name(dataset: str) -> str:
@@ -337,23 +342,26 @@ def headline(study: StudyComparison) -> str:
         return f"{study.baseline} alone was trained: there is nothing to compare it with."
     if len(judged) == 1:
         return verdict_sentence(judged[0], study.metric)
-    if all(_has_too_few_seeds(entry) for entry in judged):
+    if needs_more_seeds(study):
         so_far = [
             _arm_range(arm, [entry for entry in judged if entry.pairing.treatment == arm], study)
             for arm in dict.fromkeys(entry.pairing.treatment for entry in judged)
         ]
         return (
-            f"{_seeds_missing(judged[0])}. So far, in {study.metric.title}, compared with "
-            f"{study.baseline}: {listed(so_far)} {unit(study.metric)}."
+            f"{_seeds_missing(judged[0])}. Differences from {study.baseline} so far, "
+            f"{_in_unit(study.metric)}: {listed(so_far)}."
         )
     clauses = _clauses_by_verdict(study) if len(study.cells) == 1 else _clauses_by_arm(study)
     compared = "" if len(study.cells) == 1 else f" compared with {study.baseline}:"
     return f"In {study.metric.title},{compared} {'; '.join(clauses)}."
 
 
-def _has_too_few_seeds(comparison: Comparison) -> bool:
-    evidence = comparison.evidence
-    return evidence is not None and 0 < len(comparison.seeds) < evidence.seeds_floor
+def needs_more_seeds(study: StudyComparison) -> bool:
+    """Whether no comparison can have a verdict yet."""
+    return bool(study.judged) and all(
+        entry.evidence is not None and 0 < len(entry.seeds) < entry.evidence.seeds_floor
+        for entry in study.judged
+    )
 
 
 def _arm_range(arm: str, entries: Sequence[Comparison], study: StudyComparison) -> str:
@@ -455,20 +463,25 @@ def seeds_note(family_size: int, num_seeds: int, confidence: float) -> str | Non
 
 
 def chosen_text(values: Sequence[float]) -> str:
-    """Values over seeds: `0.5 in 4 seeds, 0.75 in 3`."""
+    """Values over seeds: `0.5 in 4 seeds, 0.75 in 3`, or of many different ones their range."""
     counted = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
-    texts = [f"{value:g} in {number}" for value, number in counted]
-    return ", ".join([f"{texts[0]} {'seed' if counted[0][1] == 1 else 'seeds'}", *texts[1:]])
+    if len(counted) > _MAX_NAMES:
+        middle = statistics.median(values)
+        return f"{min(values):g} to {max(values):g}, median {middle:g}"
+    (first, number), *others = counted
+    return ", ".join(
+        [f"{first:g} in {count(number, 'seed')}", *(f"{v:g} in {n}" for v, n in others)]
+    )
 
 
 def definitions(study: StudyComparison) -> list[str]:
     """What the columns of a table of differences mean, a sentence each."""
     confidence = percent(study.confidence)
     sentences = [
-        f"A row compares one arm with {study.baseline}, seed by seed. Arms to use are those that "
-        f"are better; arms are not compared with one another.",
-        f"Two {confidence} intervals: what the mean difference may be with other seeds on this "
-        "test set, which decides the verdict, and with other test examples as well.",
+        f"Which row to use? One whose verdict is better. Each compares one arm with "
+        f"{study.baseline}, seed by seed; arms are not compared with one another.",
+        f"Why two {confidence} intervals? The first allows for other seeds on this test set and, "
+        "with p, decides the verdict; the second for other test examples as well.",
         "P(better): the share of seeds on which the arm beats the baseline; ties count half.",
     ]
     if study.family_size > 1:

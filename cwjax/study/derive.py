@@ -26,7 +26,7 @@ from cwjax.analysis.results import (
 )
 from cwjax.analysis.rules import rules_for
 from cwjax.analysis.stats import trend
-from cwjax.report.pages import write_cell_report, write_study_report
+from cwjax.report.pages import Figures, write_cell_report, write_study_report
 from cwjax.store.contents import CellContents, check_complete, read_cell
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import RunHeader, StudyFile, to_json
@@ -36,7 +36,7 @@ from cwjax.training.runs import RunKey
 Runs = dict[RunKey, RunHeader]
 
 
-def derive(directory: StudyDirectory) -> StudyComparison:
+def derive(directory: StudyDirectory, figures: Figures = "svg") -> StudyComparison:
     """Writes every derived file of a directory; returns what the study found.
 
     The scores of all cells are compared first, then one cell after the other is read with its
@@ -44,6 +44,7 @@ def derive(directory: StudyDirectory) -> StudyComparison:
 
     Args:
         directory: held by this process; its runs are all stored or have failed.
+        figures: format of the files in `figures/`.
 
     Raises:
         ConfigError: a run is missing, or a file is missing or damaged.
@@ -56,7 +57,7 @@ def derive(directory: StudyDirectory) -> StudyComparison:
             classes.append(class_scores_table(contents.records, contents.class_names))
             if any(record.history for record in contents.records):
                 histories.append(history_table(contents.records))
-            write_cell_report(directory, contents, part)
+            write_cell_report(directory, contents, part, figures)
     comparison = _joined(study, parts)
     directory.write_bytes("scores.parquet", to_parquet(scores_table(study, runs)))
     for name, tables in (("class_scores", classes), ("history", histories)):
@@ -65,7 +66,7 @@ def derive(directory: StudyDirectory) -> StudyComparison:
             directory.write_bytes(f"{name}.parquet", to_parquet(table))
     directory.write_bytes("comparison.json", to_json(comparison))
     if len(study.cells) > 1:
-        write_study_report(directory, study, comparison)
+        write_study_report(directory, study, comparison, figures)
     return comparison
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cwjax.analysis.results import StudyComparison
 from cwjax.errors import ConfigError
+from cwjax.report.pages import Figures
 from cwjax.store.contents import refuse_foreign_runs
 from cwjax.store.directory import StudyDirectory, open_study
 from cwjax.store.examples import examples_name
@@ -20,7 +21,11 @@ from cwjax.training.runs import RunKey
 
 
 def merge(
-    directories: Sequence[Path], out: Path, *, allow_environment_change: bool
+    directories: Sequence[Path],
+    out: Path,
+    *,
+    allow_environment_change: bool,
+    figures: Figures = "svg",
 ) -> StudyComparison:
     """Merges directories into `out` and derives its tables; the directories stay as they are.
 
@@ -28,6 +33,7 @@ def merge(
         directories: at least two.
         out: a new directory, or one that the same directories were merged into before.
         allow_environment_change: put runs of different versions or devices together, and record it.
+        figures: format of the files in `figures/`.
 
     Raises:
         ConfigError: they are of different studies, hold different files of one run, or a run is
@@ -36,20 +42,19 @@ def merge(
     sources = [StudyDirectory(directory) for directory in directories]
     study = _merged_study(sources, allow_environment_change)
     _check_all_there(sources, study)
+    examples_of = _examples(sources, study)
     with open_study(out) as directory:
         old = directory.read_study()
         if old is not None:  # an earlier merge; it may have been interrupted
             continued(study, old, allow_environment_change=True)
         directory.write_study(study)
-        for cell in study.cells.values():
-            name = examples_name(cell.dataset.fingerprint)
-            examples = next(path for s in sources if (path := s.path / name).is_file())
-            directory.write_bytes(name, examples.read_bytes())
+        for name, examples in examples_of.items():
+            directory.write_bytes(name, examples)
         for key in study.run_keys:
             for source in sources:
                 if source.has_run(key):
                     _copy_run(source, directory, key)
-        return derive(directory)
+        return derive(directory, figures)
 
 
 def _merged_study(sources: Sequence[StudyDirectory], allow_environment_change: bool) -> StudyFile:
@@ -123,6 +128,21 @@ def _check_all_there(sources: Sequence[StudyDirectory], study: StudyFile) -> Non
             f"{len(missing)} of {len(keys)} runs are in none of the directories, the first is "
             f"{missing[0]} of {missing[0].cell}: every arm needs every seed"
         )
+
+
+def _examples(sources: Sequence[StudyDirectory], study: StudyFile) -> dict[str, bytes]:
+    """The files of examples by their names, each from the first directory that has it."""
+    examples = {}
+    for cell in study.cells.values():
+        name = examples_name(cell.dataset.fingerprint)
+        found = [path for source in sources if (path := source.path / name).is_file()]
+        if not found:
+            raise ConfigError(
+                f"{name} is in none of the directories: give the command that trained one of them "
+                "again, it writes the file anew"
+            )
+        examples[name] = found[0].read_bytes()
+    return examples
 
 
 def _copy_run(source: StudyDirectory, directory: StudyDirectory, key: RunKey) -> None:

@@ -19,7 +19,7 @@ from cwjax.data.dataset import Dataset
 from cwjax.data.sources import ReadOptions, load_dataset
 from cwjax.data.split import Split, split_dataset
 from cwjax.errors import ConfigError
-from cwjax.models.registry import check_input
+from cwjax.models.registry import check_input, find_model
 from cwjax.training.augment import check_augmentation, find_augmentation
 from cwjax.training.optim import find_optimizer, find_schedule
 from cwjax.training.runs import Run, RunKey
@@ -185,6 +185,7 @@ def parse_design(config: StudyConfig) -> Design:
         ConfigError: arms, metric, model or optimiser that cannot be used; one line that says why.
     """
     train, analysis = config.train, config.analysis
+    find_model(train.model)
     find_optimizer(train.optimizer)
     find_schedule(train.schedule)
     find_augmentation(train.augment)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from drawn_runs import make_dataset, write_runs
+
 from cwjax.results.derive import derive
 from cwjax.results.store import Store
-from drawn_runs import make_dataset, write_runs
 
 
 @pytest.mark.fault(38)

@@ -9,15 +9,15 @@ from pathlib import Path
 import jax
 import pytest
 from comparisons import files
+
+from cwjax import experiment
 from cwjax.cell import Cell, enter
+from cwjax.config import ExperimentConfig, RuntimeConfig
+from cwjax.errors import ConfigError
 from cwjax.events import RunStored, TrainingEvent
 from cwjax.group import record_widths
 from cwjax.plan import Run, make_plan
 from cwjax.results.store import Store, open_store
-
-from cwjax import experiment
-from cwjax.config import ExperimentConfig, RuntimeConfig
-from cwjax.errors import ConfigError
 from cwjax.training import lanes, width
 from cwjax.training.chunk import ChunkTrainer
 

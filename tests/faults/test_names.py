@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cwjax.methods.custom_weights import WeightFile
-from cwjax.results.derive import derive
-from cwjax.results.store import Store
 from drawn_runs import make_dataset, write_runs
 
 from cwjax.data.sources import load_dataset
+from cwjax.methods.custom_weights import WeightFile
+from cwjax.results.derive import derive
+from cwjax.results.store import Store
 
 NAMES = ("<script>alert(1)</script>", "é", "a,b", "line\nend", "../../up", "x" * 300)
 

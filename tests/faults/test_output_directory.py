@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from comparisons import files
-from cwjax.results.store import open_store
 from drawn_runs import write_runs
+
+from cwjax.results.store import open_store
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 from comparisons import files
-from cwjax.results.contents import read_contents
-from cwjax.results.derive import derive
-from cwjax.results.store import Store
 from drawn_runs import make_dataset, write_runs
 
 from cwjax import experiment
 from cwjax.config import ExperimentConfig, RuntimeConfig
 from cwjax.errors import ConfigError
+from cwjax.results.contents import read_contents
+from cwjax.results.derive import derive
+from cwjax.results.store import Store
 
 pytestmark = [pytest.mark.fault(65)]
 

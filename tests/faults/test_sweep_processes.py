@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from cwjax.sweep.merge import merge
 
 ROOT = Path(__file__).parents[2]

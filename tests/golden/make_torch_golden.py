@@ -13,6 +13,7 @@ two part, another SEED is to be taken.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +31,7 @@ GOLDEN_FILE = Path(__file__).parent / "torch_mlp.npz"
 def build_model() -> torch.nn.Sequential:
     """Dense layers with ReLU between them, initialised as PyTorch does."""
     layers: list[torch.nn.Module] = []
-    for in_width, width in zip(WIDTHS, WIDTHS[1:]):
+    for in_width, width in itertools.pairwise(WIDTHS):
         layers += [torch.nn.Linear(in_width, width), torch.nn.ReLU()]
     return torch.nn.Sequential(*layers[:-1])
 
@@ -59,7 +60,7 @@ def train(
     optimizer, scheduler = make_optimizer(model)
     dtype = next(model.parameters()).dtype
     losses = []
-    for batch, targets in zip(inputs, labels):
+    for batch, targets in zip(inputs, labels, strict=True):
         optimizer.zero_grad()
         logits = model(torch.from_numpy(batch).to(dtype))
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets).long())

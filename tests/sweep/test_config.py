@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from cwjax.sweep.config import SweepConfig
 
 from cwjax.config import TrainConfig
 from cwjax.errors import ConfigError
+from cwjax.sweep.config import SweepConfig
 
 
 def test_every_data_set_profile_and_factor_is_a_cell_with_the_same_design() -> None:

@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("tensorboardX", reason="the extra `tensorboard` is not installed")
 
-from cwjax.events import RunStored
-from cwjax.results import tensorboard
-from cwjax.results.files import file_name
 from drawn_runs import make_dataset, make_record
 
 from cwjax.errors import ConfigError
+from cwjax.report import tensorboard
+from cwjax.store.files import file_name
+from cwjax.training.runs import RunKey
 
 
 def read_back(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -31,13 +31,11 @@ def read_back(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own imports
-def test_one_run_an_arm_and_seed_with_history_and_scores(tmp_path: Path) -> None:
-    record = make_record(make_dataset(), "ldam:c=0.5", 3, 0.2)
-    events = [RunStored(record), RunStored(make_record(make_dataset(), "ldam:c=0.5", 4, 0.2))]
-    assert list(tensorboard.written(iter(events), tmp_path)) == events
-    folders = sorted(path.name for path in (tmp_path / "tensorboard").iterdir())
-    assert folders == [f"{file_name('ldam:c=0.5')}-{seed}" for seed in (3, 4)]
-    scalars = read_back(tmp_path / "tensorboard" / folders[0])
+def test_one_run_per_arm_and_seed_with_history_and_scores(tmp_path: Path) -> None:
+    record = make_record(make_dataset(), RunKey("toy-none", "ldam:c=0.5", 3), 0.2)
+    path = tensorboard.write_run(record, tmp_path)
+    assert path.parent == tmp_path / "tensorboard" / "toy-none" / f"{file_name('ldam:c=0.5')}-3"
+    scalars = read_back(path.parent)
     losses = record.history["train_loss"].astype(np.float32)
     assert scalars["train/loss"] == list(enumerate(losses.tolist(), start=1))
     for metric, value in record.scores.items():
@@ -48,7 +46,7 @@ def test_one_run_an_arm_and_seed_with_history_and_scores(tmp_path: Path) -> None
 
 
 def test_the_same_run_gives_the_same_bytes_without_clock_or_host(tmp_path: Path) -> None:
-    record = make_record(make_dataset(), "uniform", 0, 0.0)
+    record = make_record(make_dataset(), RunKey("toy-none", "uniform", 0), 0.0)
     first = tensorboard.write_run(record, tmp_path).read_bytes()
     path = tensorboard.write_run(record, tmp_path)
     assert path.read_bytes() == first

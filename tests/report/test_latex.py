@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
-from cwjax.results.csv_scores import compare_scores
-from cwjax.results.latex import escape, latex_table
+from drawn_runs import SWEEP, SWEEP_EFFECTS, write_study
 
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.rules import Rules
+from cwjax.report.csv_scores import CsvScores, compare_scores
+from cwjax.report.latex import escape, latex_table
+from cwjax.store.directory import StudyDirectory
+from cwjax.study.derive import compare
 
 METRIC = METRICS["accuracy"]
 
@@ -25,13 +29,14 @@ def table() -> str:
         "d": base + noise,
     }
     by_seed = {arm: dict(enumerate(values.tolist())) for arm, values in scores.items()}
-    return latex_table(compare_scores(by_seed, "uniform", Rules(metric=METRIC)), [METRIC])
+    rules = Rules(metric=METRIC)
+    return latex_table(compare_scores(CsvScores("x", METRIC, by_seed), "uniform", rules))
 
 
 def test_rows_have_mean_std_and_marks_of_significance() -> None:
     rows = [line for line in table().splitlines() if line.endswith(r"\\")]
     assert rows == [
-        r"arm & $n$ & accuracy \\",
+        r"arm & seeds & accuracy \\",
         r"uniform & 10 & 75.00 $\pm$ 3.36 \\",
         r"a\_b\% & 10 & 80.00 $\pm$ 3.31$^{\ast}$ \\",
         r"c & 10 & 70.00 $\pm$ 3.31$^{\dagger}$ \\",
@@ -48,6 +53,17 @@ def test_it_is_a_whole_booktabs_table() -> None:
         r"\midrule",
         r"\bottomrule",
     ]
+
+
+def test_the_cells_of_a_sweep_stand_below_one_another(tmp_path: Path) -> None:
+    write_study(tmp_path / "sweep", SWEEP_EFFECTS, 10, data=SWEEP)
+    lines = latex_table(compare(StudyDirectory(tmp_path / "sweep"))).splitlines()
+    assert r"\begin{tabular}{llrrrrr}" in lines
+    assert lines.count(r"\midrule") == 3
+    marked = [line for line in lines if r"$^{\ast}$" in line and not line.startswith("%")]
+    assert marked[-1].startswith(r"balanced & mnist5k, long-tailed, imbalance factor 64 & 10 & ")
+    assert sum(line.startswith("uniform & ") for line in lines) == 3
+    assert any("6 comparisons" in line for line in lines)
 
 
 @pytest.mark.fault(63)

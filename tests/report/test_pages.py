@@ -1,4 +1,4 @@
-"""The page: the numbers of the comparison, names as text, and how a browser takes it."""
+"""Pages: the numbers of the comparison, names as text, and how a browser takes them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from cwjax.results.derive import derive
-from cwjax.results.report import escape, markdown_table
-from cwjax.results.store import Store
-from cwjax.results.summary import headline
-from drawn_runs import make_dataset, write_runs
+from drawn_runs import SWEEP, SWEEP_EFFECTS, make_dataset, write_study
 
 from cwjax.analysis.metrics import METRICS
+from cwjax.analysis.results import StudyComparison
+from cwjax.config import DataConfig
+from cwjax.report import tables, words
+from cwjax.report.markdown import escape, markdown_table
+from cwjax.report.pages import side_by_side
+from cwjax.store.directory import StudyDirectory
+from cwjax.store.schema import RunKey
+from cwjax.study.derive import compare, derive
 
 SCRIPT = "<script>alert(1)</script>"
 ARMS = {"uniform": 0.0, "balanced": 0.9, "focal": 0.05}
@@ -66,10 +70,10 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("results") / "experiment"
+    directory = tmp_path_factory.mktemp("results") / "study"
     dataset = make_dataset((SCRIPT, "b & c", "é"), name=SCRIPT)
-    write_runs(directory, ARMS, dataset=dataset, null_control=True, bad_runs=[("focal", 2)])
-    derive(Store(directory))
+    write_study(directory, ARMS, dataset=dataset, null_control=True, bad_runs=[("focal", 2)])
+    derive(StudyDirectory(directory))
     return directory
 
 
@@ -79,37 +83,47 @@ def page(directory: Path) -> Page:
 
 
 @pytest.fixture(scope="module")
-def comparison(directory: Path) -> dict[str, Any]:
-    return json.loads((directory / "comparison.json").read_text())
+def comparison(directory: Path) -> StudyComparison:
+    return compare(StudyDirectory(directory))
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three cells; in the first a run failed."""
+    directory = tmp_path_factory.mktemp("results") / "sweep"
+    failed = RunKey(SWEEP[0].name(), "focal", 3)
+    write_study(directory, SWEEP_EFFECTS, 9, data=SWEEP, failures={failed: "<no> memory"})
+    derive(StudyDirectory(directory))
+    return directory
 
 
 def test_every_number_comes_from_the_comparison_and_the_scores(
-    directory: Path, page: Page, comparison: dict[str, Any]
+    directory: Path, page: Page, comparison: StudyComparison
 ) -> None:
     title = "Difference from uniform in balanced accuracy, percentage points"
     shown = {row[0]: row for row in page.tables[title][1:]}
-    for entry in comparison["comparisons"]:
-        row = shown[entry["treatment"]]
-        if entry["estimates"] is None:
+    for entry in comparison.comparisons:
+        row = shown[entry.pairing.treatment]
+        if entry.estimates is None:
             assert row[1:] == ["refused", "–", "–", "–", "–", "–", "0"]
             continue
-        interval = entry["estimates"]["seed_interval"]
-        assert row[2] == f"{100 * entry['estimates']['difference']:+.2f}"
-        assert row[3] == f"{100 * interval['ci_low']:+.2f} to {100 * interval['ci_high']:+.2f}"
-        assert row[4] == f"{entry['evidence']['p_holm']:.2g}"
-        assert row[7] == str(len(entry["seeds"]))
+        interval = entry.estimates.seed_interval
+        assert row[2] == f"{100 * entry.estimates.difference:+.2f}"
+        assert row[3] == f"{100 * interval.ci_low:+.2f} to {100 * interval.ci_high:+.2f}"
+        assert row[4] == f"{entry.evidence.p_holm:.2g}"
+        assert row[7] == str(len(entry.seeds))
     scores = pd.read_parquet(directory / "scores.parquet")
-    raw = page.tables["Scores of every run; percent, but for the loss"]
+    raw = page.tables["Scores of every run; in percent, except test loss"]
     assert len(raw) - 1 == len(scores)
     for row, (_, run) in zip(raw[1:], scores.iterrows(), strict=True):
         assert row[:3] == [run["arm"], str(run["seed"]), run["status"]]
         for text, (name, metric) in zip(row[3:], METRICS.items(), strict=True):
-            assert text == (metric.format(run[name]) if np.isfinite(run[name]) else "–")
+            assert text == (words.score(metric, run[name]) if np.isfinite(run[name]) else "–")
 
 
 def test_classes_are_those_of_the_stored_table(directory: Path, page: Page) -> None:
     stored = pd.read_parquet(directory / "class_scores.parquet")
-    table = page.tables["Recall of each class, percent, mean ± standard deviation over seeds"]
+    table = page.tables["Recall of each class, in percent, mean ± standard deviation over seeds"]
     assert table[0][3:] == ["uniform", "balanced", "focal", "null_control"]
     for row in table[1:]:
         runs = stored[(stored.class_name == row[0]) & (stored.arm == "uniform")]
@@ -119,12 +133,12 @@ def test_classes_are_those_of_the_stored_table(directory: Path, page: Page) -> N
 
 @pytest.mark.fault(51)
 def test_the_verdict_is_the_first_heading_and_bad_runs_are_named(
-    directory: Path, comparison: dict[str, Any]
+    directory: Path, comparison: StudyComparison
 ) -> None:
     text = (directory / "report.html").read_text()
     first = re.search(r"<h1>(.*?)</h1>", text)
     assert first
-    assert html.unescape(first[1]) == headline(comparison)
+    assert html.unescape(first[1]) == words.headline(comparison)
     assert "focal seed 2 (diverged)" in text
 
 
@@ -141,8 +155,8 @@ def test_names_come_out_as_text_everywhere(directory: Path, page: Page) -> None:
 
 @pytest.mark.fault(63)
 def test_markdown_tables_hold_whatever_a_name_holds() -> None:
-    table = markdown_table([{"arm": "a|b\n*c*", "x": "`d` <b>"}])
-    assert table.splitlines()[2] == r"| a\|b \*c\* | \`d\` \<b\> |"
+    table = tables.Table("", ("arm", "x"), (("a|b\n*c*", "`d` <b>"),))
+    assert markdown_table(table).splitlines()[2] == r"| a\|b \*c\* | \`d\` \<b\> |"
 
 
 def test_one_file_without_addresses_and_with_everything_to_do_it_again(
@@ -154,8 +168,10 @@ def test_one_file_without_addresses_and_with_everything_to_do_it_again(
             assert value is None or value.startswith(("data:", "#")), tag
     text = (directory / "report.html").read_text()
     assert str(directory) not in text
-    assert json.loads((directory / "config.json").read_text())["dataset"]["fingerprint"] in text
-    assert "python -m experiments.compare --arms uniform balanced focal" in text
+    study = StudyDirectory(directory).known_study()
+    assert all(cell.dataset.fingerprint in text for cell in study.cells.values())
+    command = "cwjax compare --num-epochs 3 --arms uniform balanced focal --num-seeds 8"
+    assert f"{command} --null-control --out results/again" in text
 
 
 def test_structure_that_readers_rely_on(page: Page) -> None:
@@ -198,17 +214,40 @@ def contrast(first: str, second: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_the_same_results_give_the_same_bytes(directory: Path, tmp_path: Path) -> None:
-    other = tmp_path / "elsewhere"
-    shutil.copytree(directory, other, ignore=shutil.ignore_patterns("*.html", "*.md", "*.svg"))
-    derive(Store(other))
-    names = [
-        "report.html",
-        "report.md",
-        *(f"figures/{p.name}" for p in (directory / "figures").iterdir()),
-    ]
-    for name in names:
-        assert (other / name).read_bytes() == (directory / name).read_bytes()
+def test_the_colleagues_questions_are_answered_where_they_stand(
+    page: Page, directory: Path
+) -> None:
+    text = html.unescape((directory / "report.html").read_text())
+    opening = text[: text.index("<nav")]
+    for answer in (
+        "An arm is one way to train",
+        "P(better): the share of seeds on which the arm beats the baseline",
+        "Which row to use? One whose verdict is better.",
+        "Why two 95% intervals? The first allows for other seeds",
+    ):
+        assert answer in opening
+
+
+def test_badges_claim_no_equality(directory: Path) -> None:
+    badges = re.findall(
+        r'<span class="badge [^>]*>([^<]*)', (directory / "report.html").read_text()
+    )
+    assert "no detectable difference" in badges
+    assert "▲ better" in badges
+    assert not any("=" in badge or "≈" in badge for badge in badges)
+
+
+def test_the_same_results_give_the_same_bytes(directory: Path, sweep: Path, tmp_path: Path) -> None:
+    for source in (directory, sweep):
+        other = tmp_path / source.name
+        ours = shutil.ignore_patterns("*.html", "*.md", "*.svg", "comparison.json")
+        shutil.copytree(source, other, ignore=ours)
+        (other / "comparison.json").write_text("believe me")  # it is only ever written
+        derive(StudyDirectory(other))
+        names = [p.relative_to(source) for p in source.rglob("*.*") if p.is_file()]
+        assert {name.suffix for name in names} >= {".html", ".md", ".svg", ".json"}
+        for name in names:
+            assert (other / name).read_bytes() == (source / name).read_bytes(), name
 
 
 @pytest.mark.slow
@@ -217,8 +256,8 @@ def test_twelve_arms_and_twenty_seeds_stay_below_three_megabytes(tmp_path: Path)
     names += ["balanced_softmax", "label_smoothing", "class_balanced_sampling", "remix", "crt"]
     effects = dict(zip(names, np.linspace(0, 0.9, 12), strict=True))
     dataset = make_dataset([f"class {i}" for i in range(10)], image_shape=(28, 28, 1))
-    write_runs(tmp_path / "big", effects, 20, dataset=dataset, num_epochs=40)
-    derive(Store(tmp_path / "big"))
+    write_study(tmp_path / "big", effects, 20, dataset=dataset, num_epochs=40)
+    derive(StudyDirectory(tmp_path / "big"))
     assert (tmp_path / "big" / "report.html").stat().st_size < 3_000_000
 
 
@@ -226,7 +265,7 @@ def test_one_arm_alone_and_one_seed_alone(make_directory: Callable[..., Path]) -
     alone = (make_directory({"uniform": 0.0}, 2) / "report.html").read_text()
     assert "there is nothing to compare it with" in alone
     once = (make_directory({"uniform": 0.0, "balanced": 0.9}, 1) / "report.html").read_text()
-    assert "no spread to judge by (n = 1)" in once
+    assert "No verdict: one seed shows no variation" in once
 
 
 @pytest.mark.fault(52)
@@ -234,6 +273,91 @@ def test_all_runs_diverged(make_directory: Callable[..., Path]) -> None:
     bad = [(arm, seed) for arm in ("uniform", "balanced") for seed in range(2)]
     directory = make_directory({"uniform": 0.0, "balanced": 0.9}, 2, bad_runs=bad)
     assert "No verdict: refused" in (directory / "report.html").read_text()
+
+
+def test_chosen_settings_are_shown(make_directory: Callable[..., Path]) -> None:
+    directory = make_directory({"uniform": 0.0, "posthoc_logit_adjusted": 0.5}, 4)
+    shown = Page((directory / "report.html").read_text())
+    rows = shown.tables["Settings that each run chose on its validation examples"]
+    assert rows[1:] == [["posthoc_logit_adjusted", "tau", "0.5 in 2 seeds, 0.75 in 1, 1 in 1"]]
+    text = (directory / "report.html").read_text()
+    assert "not trained: posthoc_logit_adjusted." in html.unescape(text)
+    assert "0.5 in 2 seeds, 0.75 in 1, 1 in 1" in (directory / "report.md").read_text()
+
+
+@pytest.mark.fault(63)
+def test_control_and_bidirectional_characters_are_shown_as_escapes(
+    make_directory: Callable[..., Path],
+) -> None:
+    names = ("bell\x07\x1b[31m", "ot\u202eher", "家 \U0001f600")
+    directory = make_directory({"uniform": 0.0, "balanced": 0.9}, 2, dataset=make_dataset(names))
+    for file in (directory / "report.html", directory / "report.md"):
+        text = file.read_text()
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text)
+        assert "家 \U0001f600" in text
+        assert r"bell\x07\x1b" in text.replace("\\\\", "\\")
+
+
+def test_the_overview_shows_every_cell_and_the_cells_have_pages(sweep: Path) -> None:
+    comparison = compare(StudyDirectory(sweep))
+    text = (sweep / "report.html").read_text()
+    overview, markdown = Page(text), (sweep / "report.md").read_text()
+    caption = "Difference from uniform in balanced accuracy, percentage points"
+    assert len(overview.tables[caption]) == 1 + 6
+    for entry in comparison.comparisons:
+        if entry.estimates is not None:
+            printed = f"{100 * entry.estimates.difference:+.2f}"
+            assert printed in text
+            assert printed in markdown
+    assert text.count("<img ") == 2  # a heat map per arm
+    assert sorted(path.name for path in (sweep / "figures").iterdir()) == [
+        "heat_map_0.svg", "heat_map_1.svg"
+    ]  # fmt: skip
+    assert "The 6 comparisons are one family" in text
+    assert "change per doubling" in text
+    assert overview.tables["Runs that failed"][1] == [
+        "mnist5k, long-tailed, imbalance factor 4", "focal seed 3", "<no> memory"
+    ]  # fmt: skip
+    links = [a["href"] for tag, a in overview.tags if tag == "a" and not a["href"].startswith("#")]
+    assert links == [f"cells/{data.name()}/report.html" for data in SWEEP]
+    for data, link in zip(SWEEP, links, strict=True):
+        cell = Page((sweep / link).read_text())
+        back = [a["href"] for tag, a in cell.tags if tag == "a" and not a["href"].startswith("#")]
+        assert back == ["../../report.html"]
+        assert len(cell.tables[caption]) == 1 + 2
+        assert (sweep / "cells" / data.name() / "report.md").is_file()
+        assert (sweep / "cells" / data.name() / "figures" / "differences.svg").is_file()
+
+
+def test_a_cell_without_a_single_run_has_no_page_and_no_link(tmp_path: Path) -> None:
+    failures = {
+        RunKey(SWEEP[1].name(), arm, seed): "no memory"
+        for arm in SWEEP_EFFECTS[1]
+        for seed in range(2)
+    }
+    write_study(tmp_path / "sweep", SWEEP_EFFECTS, 2, data=SWEEP, failures=failures)
+    derive(StudyDirectory(tmp_path / "sweep"))
+    assert not (tmp_path / "sweep" / "cells" / SWEEP[1].name()).exists()
+    assert f"cells/{SWEEP[1].name()}/" not in (tmp_path / "sweep" / "report.html").read_text()
+
+
+def test_studies_stand_side_by_side(tmp_path: Path) -> None:
+    studies = []
+    for name, factor in (("one", 50.0), ("two", 10.0)):
+        effects = {"uniform": 0.0, "balanced": 0.9}
+        data = DataConfig(imbalance_factor=factor)
+        study = write_study(tmp_path / name, effects, 6, data=data)
+        studies.append((study, compare(StudyDirectory(tmp_path / name))))
+    text = side_by_side(studies)
+    shown = Page(text)
+    assert "A: toy, long-tailed, imbalance factor 50" in text
+    assert "B: toy, long-tailed, imbalance factor 10" in text
+    assert text.count("<img") == 2
+    assert shown.tables["Settings that differ"] == [
+        ["setting", "A", "B"], ["imbalance_factor", "50.0", "10.0"]
+    ]  # fmt: skip
+    ids = [attributes["id"] for _, attributes in shown.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
 
 
 @pytest.fixture(scope="module")
