@@ -88,7 +88,8 @@ def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     if not on_cpu():
         return _stock_conv(padded, kernel, stride)
     patches = jnp.concatenate(_listed(_slices(padded, 3, stride)), axis=-1)
-    return (_rows(patches) @ _rows(kernel)).reshape(*patches.shape[:-1], -1)
+    outputs = _rows(patches) @ _rows(kernel)
+    return _materialise(outputs.reshape(*patches.shape[:-1], -1))
 
 
 def dropout(x: Array, key: Array, rate: float = 0.5) -> Array:
@@ -198,6 +199,7 @@ def _slices_backward(size: int, stride: int, shape: tuple[int, ...], grads: Bloc
             box = (slice(top, top + rows), a % stride, slice(left, left + cols), b % stride)
             total = total.at[box].add(grads[a][b])
     total = total.reshape(stride * (rows + overlap), stride * (cols + overlap), *rest)
+    total = total[: shape[0], : shape[1]]  # with a stride, the last slices may end short of it
     missing = [(0, side - have) for side, have in zip(shape, total.shape, strict=True)]
     return (_materialise(jnp.pad(total, missing)),)
 

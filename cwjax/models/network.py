@@ -81,8 +81,10 @@ class Network:
             mask: bool `[batch]`, False where a slot is padding.
             key: of this step; every random stream of the module starts anew from it.
         """
-        # The streams' old keys are never drawn from.
-        model = nnx.merge(self._train_graph, params, _zeros(self._rng_state), variables)
+        # Flax writes only to variables that were made at the current level of tracing, as copies
+        # are. The streams' old keys are never drawn from.
+        copies = jax.tree.map(lambda array: array, variables)
+        model = nnx.merge(self._train_graph, params, _zeros(self._rng_state), copies)
         if self._streams:
             keys = jax.random.split(key, len(self._streams))
             nnx.reseed(model, policy="match_shape", **dict(zip(self._streams, keys, strict=True)))

@@ -52,7 +52,7 @@ Widths = Annotated[tuple[int, ...], Several(Whole(1, 100_000))]
 
 
 def auto(input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs) -> Any:
-    """cnn with images, mlp with features."""
+    """The cnn with images, the mlp with features."""
     return MODELS[model_name("auto", input_shape)].make(input_shape, num_classes, rngs)
 
 
