@@ -73,12 +73,14 @@ def test_mistakes_are_one_line(text: str, message: str) -> None:
         ("auto", (17, 28, 1), "cnn needs at least 18 x 18: enlarge them, or give --model mlp"),
         ("cnn", (3, 32, 32), r"channels first\? give images as \[n, 32, 32, 3\]"),
         ("resnet20", (2, 2, 1), "resnet20 needs at least 4 x 4"),
-        ("cnn:dropout=0.2", (60,), "digits: cnn takes images, these are features: give --model mlp"),
+        (
+            "cnn:dropout=0.2",
+            (60,),
+            "digits: cnn takes images, these are features: give --model mlp",
+        ),
     ],
 )
-def test_inputs_that_a_model_does_not_take(
-    text: str, shape: tuple[int, ...], message: str
-) -> None:
+def test_inputs_that_a_model_does_not_take(text: str, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_input(text, shape, "digits")
 
@@ -137,9 +139,7 @@ LOGITS = LOGITS.replace("mask = None if mask is None else mask[:, None]", "mask 
 LOGITS = LOGITS.replace("return nnx.relu", "return self.head(nnx.relu").replace("mask))", "mask)))")
 
 
-def check(
-    source: str, dataset: Dataset, directory: Path, *arms: str, name: str = "Net"
-) -> None:
+def check(source: str, dataset: Dataset, directory: Path, *arms: str, name: str = "Net") -> None:
     """As a study would, before it writes anything."""
     file = directory / "net.py"
     file.write_text(source)
@@ -171,12 +171,20 @@ def test_a_model_that_only_makes_logits_is_taken_without_some_arms(
         ("import jax,", "import jacks,", r"cannot be imported \(ModuleNotFoundError: No module"),
         ("class Net", "clas Net", r"cannot be imported \(SyntaxError"),
         ("class Net", "class Nett", r"no model 'Net' \(did you mean 'Nett'\?\); it has Nett"),
-        ("class Net(nnx.Module):", "def Net(rngs):\n  return 7\nclass X(nnx.Module):", "makes a int"),
+        (
+            "class Net(nnx.Module):",
+            "def Net(rngs):\n  return 7\nclass X(nnx.Module):",
+            "makes a int",
+        ),
         ("width=8", "width", "it asks for width: give that a default"),
         ("width=8", "width='8'", r"cannot be built \(TypeError"),
         ("18 * 18", "17 * 18", r"inputs \[16, 18, 18, 1\] fail in it \("),
         ("(width, num_classes,", "(width, 7,", r"kernel is \[8, 7\]: give \[16, width\] and"),
-        ("return nnx.relu", "return 0 * jnp.log(0.0) + nnx.relu", "not finite after the first step"),
+        (
+            "return nnx.relu",
+            "return 0 * jnp.log(0.0) + nnx.relu",
+            "not finite after the first step",
+        ),
         ("self.head =", "self.top =", "features.. and no head: give it self.head"),
         (
             "nnx.BatchNorm(width, rngs=rngs)",
