@@ -97,7 +97,8 @@ def test_the_registries_do_not_import_jax() -> None:
         "from cwjax.training.optim import find_optimizer, find_schedule\n"
         "from cwjax.training.augment import find_augmentation\n"
         "check_input('resnet20', (32, 32, 3), '')\n"
-        "find_optimizer('sgd:nesterov=1'), find_schedule('step:at=0.5'), find_augmentation('flip')\n"
+        "find_optimizer('sgd:nesterov=1'), find_schedule('step:at=0.5')\n"
+        "find_augmentation('flip')\n"
         "sys.exit('jax' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -213,3 +214,10 @@ def test_logits_of_the_wrong_shape(tiny_dataset: Dataset, tmp_path: Path) -> Non
     source = LOGITS.replace("(width, num_classes,", "(width, 7,")
     with pytest.raises(ConfigError, match=r"makes \[16, 7\] of 16 inputs: give logits \[16, 3\]"):
         check(source, tiny_dataset, tmp_path, "uniform")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_models_of_the_docs(number: int, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    docs = Path(__file__).parents[2] / "docs" / "models.md"
+    blocks = [part.partition("```")[0] for part in docs.read_text().split("```python\n")[1:]]
+    check(blocks[number], tiny_dataset, tmp_path)
