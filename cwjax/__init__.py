@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cwjax.api import paired_comparison
-    from cwjax.arms.arm import scheme
+    from cwjax.arms.arm import ArmContext, scheme
+    from cwjax.arms.row import ArmRow
+    from cwjax.arms.schemes import weighted_row
     from cwjax.config import (
         AnalysisConfig,
         DataConfig,
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CNN",
     "AnalysisConfig",
+    "ArmContext",
+    "ArmRow",
     "ConfigError",
     "DataConfig",
     "Dataset",
@@ -38,11 +42,14 @@ __all__ = [
     "paired_comparison",
     "run",
     "scheme",
+    "weighted_row",
 ]
 
 _HOMES = {
     "AnalysisConfig": "cwjax.config",
     "CNN": "cwjax.models.cnn",
+    "ArmContext": "cwjax.arms.arm",
+    "ArmRow": "cwjax.arms.row",
     "ConfigError": "cwjax.errors",
     "DataConfig": "cwjax.config",
     "Dataset": "cwjax.data.dataset",
@@ -53,6 +60,7 @@ _HOMES = {
     "paired_comparison": "cwjax.api",
     "run": "cwjax.study.run",
     "scheme": "cwjax.arms.arm",
+    "weighted_row": "cwjax.arms.schemes",
 }
 
 

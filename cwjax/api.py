@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from cwjax.analysis import family
-from cwjax.analysis.family import Comparison
+from cwjax.analysis.decision import Verdict
+from cwjax.analysis.family import Comparison, Pair, compare_family
+from cwjax.analysis.intervals import finite_array
 from cwjax.analysis.metrics import Metric, find_metric
+from cwjax.analysis.paired import Judged
+from cwjax.analysis.pairing import ArmScores, Pairing
+from cwjax.analysis.rules import Rules
 from cwjax.analysis.stats import PairedEstimates
-from cwjax.analysis.verdict import Evidence, Verdict
+from cwjax.errors import ConfigError
 from cwjax.report import words
 
 
@@ -23,15 +27,15 @@ class PairedComparison:
 
     @property
     def estimates(self) -> PairedEstimates:
-        """Difference, intervals and p-value."""
+        """Means, spread, difference, P(better)."""
         assert self.comparison.estimates is not None  # there is always a pair
         return self.comparison.estimates
 
     @property
-    def evidence(self) -> Evidence:
-        """What the verdict looks at beside the estimates."""
-        assert self.comparison.evidence is not None
-        return self.comparison.evidence
+    def judged(self) -> Judged:
+        """What the verdict rests on: p, interval, whether the difference is established."""
+        assert self.comparison.judged is not None
+        return self.comparison.judged
 
     @property
     def verdict(self) -> Verdict:
@@ -62,7 +66,7 @@ def paired_comparison(
     >>> result.verdict.key
     'better'
     >>> print(result)  # doctest: +ELLIPSIS
-    balanced is better than uniform: +1.80 percentage points in balanced accuracy (95% interval ...
+    balanced is better than uniform on this test set: +1.80 percentage points in balanced ...
 
     Args:
         baseline_scores: `[num_seeds]`, fractions if the metric is one.
@@ -71,24 +75,38 @@ def paired_comparison(
         smallest_effect: the smallest difference that would matter, in the unit of the scores;
             without it nothing is said about equivalence or size.
         confidence: 1 - α, with α the error rate of the whole family.
-        num_comparisons: size of the family that this comparison belongs to; its p is adjusted as
-            if it were the smallest (Bonferroni).
+        num_comparisons: size of the family that this comparison belongs to; without the scores of
+            the others p and interval are adjusted by Bonferroni's method.
         baseline: the arm's name in the sentence.
         treatment: the arm's name in the sentence.
 
     Raises:
-        ConfigError: an unknown metric, an impossible effect, confidence or number of comparisons.
+        ConfigError: an unknown metric, an impossible effect, confidence or number of comparisons,
+            or scores in percent where fractions are asked for.
         ValueError: no scores, unequal lengths, NaN or infinity.
     """
-    known = find_metric(metric) if isinstance(metric, str) else metric
-    comparison = family.paired_comparison(
-        baseline_scores,
-        treatment_scores,
-        metric=known,
+    scores = [
+        finite_array(baseline_scores, "baseline_scores"),
+        finite_array(treatment_scores, "treatment_scores"),
+    ]
+    if scores[0].size != scores[1].size:
+        raise ValueError(f"{scores[0].size} baseline scores, {scores[1].size} treatment scores")
+    rules = Rules(
+        metric=find_metric(metric) if isinstance(metric, str) else metric,
         smallest_effect=smallest_effect,
         confidence=confidence,
         num_comparisons=num_comparisons,
-        baseline=baseline,
-        treatment=treatment,
     )
-    return PairedComparison(comparison, known)
+    for name, values in zip(("baseline_scores", "treatment_scores"), scores, strict=True):
+        outside = values[(values < 0) | (values > 1)]
+        if rules.metric.is_fraction and outside.size:
+            raise ConfigError(
+                f"{name} has {outside[0]:g}: {rules.metric.title} is a fraction from 0 to 1, not "
+                "percent"
+            )
+    arms = [
+        ArmScores(name, dict(enumerate(values.tolist())))
+        for name, values in zip((baseline, treatment), scores, strict=True)
+    ]
+    pair = Pair(Pairing("", baseline, treatment), *arms)
+    return PairedComparison(compare_family([pair], rules).comparisons[0], rules.metric)

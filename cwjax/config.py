@@ -209,12 +209,35 @@ class DesignConfig:
     """Runs of each arm: seeds 0 to num_seeds - 1."""
     seeds: tuple[int, ...] | None = None
     """The seeds themselves, instead of --num-seeds."""
+    max_seeds: int | None = None
+    """Train until the question is answered, up to this many seeds: results are read at planned
+    looks, and an arm that is decided trains no further (instead of --num-seeds)."""
+    looks: tuple[int, ...] | None = None
+    """With --max-seeds: numbers of seeds at which results are read, the last of them --max-seeds
+    [default: about five]."""
     null_control: bool = False
     """Train the baseline again under other random keys: a difference seen there is noise."""
     train: TrainConfig = field(default_factory=TrainConfig)
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
 
     def __post_init__(self) -> None:
+        require(
+            self.max_seeds is None or self.seeds is None,
+            "--max-seeds and --seeds exclude each other: give one of them",
+        )
+        require(
+            self.looks is None or self.max_seeds is not None,
+            "--looks needs --max-seeds, the last of them",
+        )
+        require(
+            self.looks is None or self.looks[-1:] == (self.max_seeds,),
+            f"--looks end at {(self.looks or (0,))[-1]}: let them end at --max-seeds, "
+            f"{self.max_seeds}",
+        )
+        require(
+            self.max_seeds is None or 1 <= self.max_seeds <= MAX_SEEDS,
+            f"--max-seeds is {self.max_seeds}: give an integer from 1 to {MAX_SEEDS}",
+        )
         require(
             1 <= self.num_seeds <= MAX_SEEDS,
             f"--num-seeds is {self.num_seeds}: give an integer from 1 to {MAX_SEEDS}",
@@ -232,7 +255,8 @@ class DesignConfig:
     @property
     def all_seeds(self) -> tuple[int, ...]:
         """The seeds of every arm, in the order in which they are trained."""
-        return tuple(range(self.num_seeds)) if self.seeds is None else self.seeds
+        number = self.max_seeds or self.num_seeds
+        return tuple(range(number)) if self.seeds is None else self.seeds
 
 
 @dataclass(frozen=True, kw_only=True)

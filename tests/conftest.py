@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from cwjax.cli import command_line, compare
 from cwjax.config import DataConfig, StudyConfig, TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.study import derive
@@ -80,7 +81,6 @@ def refused(
 
     Returns its one line on standard error.
     """
-    from cwjax.cli import command_line, compare
 
     def compiled(*_: object) -> None:
         raise AssertionError("programs were compiled")

@@ -139,6 +139,7 @@ def write_study(
     missing: Collection[RunName] = (),
     equal_arms: Mapping[str, str] | None = None,
     num_epochs: int = 3,
+    looks: tuple[int, ...] | None = None,
     **analysis: Any,
 ) -> StudyFile:
     """A directory as training leaves it: `study.json`, examples and runs, nothing derived.
@@ -157,6 +158,7 @@ def write_study(
         missing: those that have not been trained yet; they have no file either.
         equal_arms: arms that equal an earlier one and have its runs.
         num_epochs: of every run.
+        looks: numbers of seeds at which results are read, the last of them `num_seeds`.
         **analysis: fields of `AnalysisConfig`.
     """
     dataset = dataset or make_dataset()
@@ -167,6 +169,8 @@ def write_study(
         baseline=next(iter(by_cell[0])),
         num_seeds=num_seeds,
         seeds=seeds,
+        max_seeds=None if looks is None else num_seeds,
+        looks=looks,
         null_control=null_control,
         train=TrainConfig(num_epochs=num_epochs),
         analysis=AnalysisConfig(**analysis),
@@ -207,6 +211,7 @@ def write_study(
         baseline=str(design.baseline),
         arms=tuple(map(store_arm, design.arms)),
         seeds=design.seeds,
+        looks=design.looks,
         null_control=null_control,
         cells=cells,
         environment=Environment(

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from cwjax.cli import command_line
 from cwjax.errors import ConfigError
 from experiments import benchmark, scaling
 from experiments.cost_figure import cost_figure
+from experiments.peers import Repeat, Row
 from experiments.peers.process import measure_in_turns
 
 ROOT = Path(__file__).parents[1]
@@ -19,18 +21,18 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_table_compares_with_the_fastest_and_with_the_ceiling() -> None:
     rows = [
-        {
-            "name": name,
-            "start_seconds": 1.0,
-            "compile_seconds": 2.5,
-            "repeats": [
-                {"examples_per_second": rate * factor, "peak_memory_mib": 100}
+        Row(
+            name,
+            start_seconds=1.0,
+            compile_seconds=2.5,
+            repeats=[
+                Repeat(examples_per_second=rate * factor, peak_memory_mib=100)
                 for factor in (1, 3, 1.1)
             ],
-        }
+        )
         for name, rate in (("fast", 3000), ("slow", 1000))
     ]
-    table = benchmark.throughput_table(rows, {"needed_flop_per_example": 10_000_000}, ceiling=66)
+    table = benchmark.throughput_table(rows, needed_flop=10_000_000, ceiling=66)
     cells = [list(column.cells) for column in table.columns]
     assert list(zip(*cells, strict=True)) == [
         ("fast", "3,300", "1.00x", "50%", "100", "1.0", "2.5"),
@@ -55,7 +57,7 @@ def test_a_mistake_of_the_script_is_one_line(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["scaling", "--plot", "cost.pdf"])
     with pytest.raises(SystemExit, match="2"):
-        scaling.main()
+        command_line.run_main(scaling.main)
     assert capsys.readouterr().err == (
         "error: --plot is cost.pdf: give a name that ends in .svg (--help lists the flags)\n"
     )
@@ -63,7 +65,7 @@ def test_a_mistake_of_the_script_is_one_line(
 
 def test_the_cost_figure_names_what_grows() -> None:
     svg = cost_figure({"runs at once": {1: [200.0], 64: [100.0]}, "training examples": {1008: [1]}})
-    for text in ("runs at once", "training examples", "64", "1,008", "microseconds an"):
+    for text in ("runs at once", "training examples", "64", "1,008", "microseconds per"):
         assert f">{text}<" in svg
 
 

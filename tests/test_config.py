@@ -84,9 +84,7 @@ def test_cells_are_named_by_data_set_and_profile() -> None:
 
 def test_cells_of_one_name_are_refused() -> None:
     pair = (DataConfig(dataset="npz:a/x.npz"), DataConfig(dataset="npz:b/x.npz"))
-    with pytest.raises(
-        ConfigError, match=r"npz:a/x\.npz and npz:b/x\.npz would both be named x"
-    ):
+    with pytest.raises(ConfigError, match=r"npz:a/x\.npz and npz:b/x\.npz would both be named x"):
         StudyConfig(data=pair)
 
 

@@ -1,25 +1,39 @@
-"""What the README shows works as it stands there."""
+"""What README and docs show works as it stands there."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from cwjax.analysis.power import seeds_floor
-from cwjax.methods import schemes
-from cwjax.methods.arms import arm_row, parse_arms
-from cwjax.methods.registry import SCHEMES, ArmContext
+from cwjax.arms.arm import SCHEMES, ArmContext
+from cwjax.arms.grammar import arm_row, load_schemes, parse_arms
+from cwjax.cli import sweep
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_a_scheme_of_your_own() -> None:
-    code = re.search(r"```python\n(@scheme.*?)```", README, re.DOTALL)
-    assert code is not None
+def code(page: str, begins: str, language: str = "python") -> str:
+    """The block of a page that begins with these words."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+    return next(block for block in blocks if block.startswith(begins))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+def test_a_scheme_of_your_own(tmp_path: Path) -> None:
+    file = tmp_path / "my_schemes.py"
+    file.write_text(code("docs/how-to-add.md", "# my_schemes.py"))
     try:
-        exec(code[1], dict(vars(schemes)))
+        load_schemes(file)
         arms = parse_arms(["enet:offset=1.02,1.1"])
         assert [str(arm) for arm in arms] == ["enet", "enet:offset=1.1"]
         counts = np.array([90, 9, 1])
@@ -31,7 +45,11 @@ def test_a_scheme_of_your_own() -> None:
         SCHEMES.pop("enet", None)
 
 
-def test_seeds_that_a_verdict_needs() -> None:
-    numbers = "6 seeds for one comparison, 7 for two, 9 for ten"
-    assert numbers in README
-    assert [seeds_floor(m) for m in (1, 2, 10)] == [6, 7, 9]
+def test_the_spec_file_is_a_command_line(tmp_path: Path) -> None:
+    spec = tmp_path / "sweep.toml"
+    spec.write_text(code("README.md", "dataset", "toml"))
+    words = sweep.with_spec(["--spec", str(spec)])
+    assert words[:3] == ["--dataset", "mnist", "fashion_mnist"]
+    assert set(tomllib.loads(spec.read_text())) == {
+        word[2:].replace("-", "_") for word in words if word.startswith("--") and word != "--spec"
+    }

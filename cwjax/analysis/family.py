@@ -1,20 +1,31 @@
-"""Comparisons that share one error rate: estimates, adjusted p-values, verdicts."""
+"""Every arm against the baseline, judged together: scores by seed in, typed facts out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from numpy.typing import ArrayLike
-
-from cwjax.analysis.intervals import finite_array
-from cwjax.analysis.metrics import Metric, find_metric
-from cwjax.analysis.new_test_sets import NewTestSetInterval
+from cwjax.analysis import rule_power
+from cwjax.analysis.decision import Verdict, decide
+from cwjax.analysis.intervals import Interval, error_rate
+from cwjax.analysis.looks import LooksState, Plan, Stop, judge_looks
+from cwjax.analysis.paired import Differences, Judged, judge_family
 from cwjax.analysis.pairing import ArmScores, Matched, Pairing, SeedFacts, family_size, match
+from cwjax.analysis.resampled import Resampled, judge_resampled
 from cwjax.analysis.rules import Rules
-from cwjax.analysis.stats import PairedEstimates, holm, paired_estimates
-from cwjax.analysis.verdict import Evidence, Verdict, decide, gather_evidence
+from cwjax.analysis.stats import PairedEstimates, paired_estimates
 from cwjax.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Power:
+    """What the rule can see, by simulation of this rule for this family."""
+
+    detectable_effect: float
+    """The difference that it detects in 80% of cases."""
+    seeds_needed: int | None
+    """With which it detects the smallest effect of interest in 80% of cases; None without one."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +35,31 @@ class Comparison:
     pairing: Pairing
     metric: str
     seeds: tuple[int, ...]
-    """The seeds of the pairs that were compared."""
+    """The seeds that the facts rest on; a decided arm keeps those of the look that decided it."""
     differences: tuple[float, ...]
     """Treatment - baseline, one per seed."""
     facts: SeedFacts
     """What the reader must know about the seeds."""
     estimates: PairedEstimates | None
     """None where the comparison is refused, no pair is left or a secondary metric is undefined."""
-    evidence: Evidence | None
+    judged: Judged | None
     """None where estimates is, and for a secondary metric."""
     verdict: Verdict | None
     """None for a secondary metric."""
-    new_test_sets: NewTestSetInterval | None = None
-    """Put in (`dataclasses.replace`) by who has the logits of these seeds."""
+    smallest_effect: float | None = None
+    """The smallest difference of interest, if one was given; in the unit of the scores."""
+    num_comparisons: int = 1
+    """Comparisons that share one error rate with this one; 1 outside the family."""
+    power: Power | None = None
+    """None where `judged` has nothing to say of size."""
+    new_test_sets: Interval | None = None
+    """Over new seeds and new test examples; put in by `conclude`, by who has the logits."""
+    deterministic: bool = False
+    """Whether both arms predict the same on every seed; put in by `conclude`."""
+    stopped: Stop | None = None
+    """At planned looks: why the arm needed no further seeds."""
+    needs_seeds: bool = False
+    """At planned looks: whether it is to be trained on the seeds of the next one."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +71,54 @@ class Pair:
     treatment: ArmScores
 
 
-def compare_family(pairs: Sequence[Pair], rules: Rules) -> tuple[Comparison, ...]:
+@dataclass(frozen=True)
+class Seeds:
+    """How the seeds of a study were planned, which decides how strictly they are judged."""
+
+    plan: Plan | None = None
+    """When results are read, if that was planned."""
+    order: tuple[int, ...] = ()
+    """All seeds in the order in which they are trained; for planned looks."""
+    num_looks: int = 0
+    """Planned looks taken so far."""
+    alpha: float | None = None
+    """What an unplanned, repeated judging is held against [default: 1 - confidence]."""
+    splits: Mapping[str, tuple[int, int]] | None = None
+    """Cell -> test and training examples, where every seed draws its own test split."""
+
+
+@dataclass(frozen=True)
+class JudgedStudy:
+    """All comparisons on one metric."""
+
+    comparisons: tuple[Comparison, ...]
+    looks: LooksState | None = None
+    """Of planned looks."""
+    critical_value: float | None = None
+    """|t| of the simultaneous intervals."""
+    keys: tuple[tuple[str, str, str], ...] = ()
+    """`Pairing.key` of the distinct comparisons of the family, as `looks` counts them."""
+
+
+def compare_family(pairs: Sequence[Pair], rules: Rules, seeds: Seeds | None = None) -> JudgedStudy:
     """Makes comparisons that share one error rate: those of all cells of a study.
 
-    Comparisons without a p-value (refused, identical, no spread) stay in the family, as p = 1.
+    A/A controls and the baseline under another name are judged outside the family; arms with equal
+    settings count once.
 
     Args:
         pairs: the comparisons to make.
         rules: what they are judged by.
+        seeds: how they were planned [default: a fixed number, judged once].
 
     Returns:
-        One comparison per pair, in their order.
+        One comparison per pair, in their order; verdicts claim no more than this test set until
+        `conclude` knows better.
 
     Raises:
         ConfigError: no seed in common, or a primary metric that is undefined (NaN) in a run.
     """
+    seeds = seeds or Seeds()
     matched = [match(pair.baseline, pair.treatment, rules.metric, rules.diverged) for pair in pairs]
     undefined = [run for each in matched for run in each.facts.undefined]
     if undefined and rules.primary:
@@ -70,126 +126,161 @@ def compare_family(pairs: Sequence[Pair], rules: Rules) -> tuple[Comparison, ...
         raise ConfigError(
             f"{rules.metric.title} is undefined for {runs}: choose another primary metric"
         )
-    estimates = [_estimates(each, rules) for each in matched]
+    if not rules.primary:
+        return JudgedStudy(
+            tuple(
+                _comparison(pair, each, rules, None, None)
+                for pair, each in zip(pairs, matched, strict=True)
+            )
+        )
+    return _judge(pairs, matched, rules, seeds)
+
+
+def _judge(
+    pairs: Sequence[Pair], matched: Sequence[Matched], rules: Rules, seeds: Seeds
+) -> JudgedStudy:
+    family: dict[tuple[str, str, str], Differences] = {}
+    for pair, each in zip(pairs, matched, strict=True):
+        if pair.pairing.in_family and each.seeds:
+            family.setdefault(pair.pairing.key, _differences(each))
+    judged, state, critical = _judge_distinct(family, rules, seeds)
     size = max(family_size([pair.pairing for pair in pairs]), rules.num_comparisons)
-    adjusted = _adjust(pairs, estimates, size)
-    return tuple(
-        _conclude(pair, each, estimate, p_holm, size if pair.pairing.in_family else 1, rules)
-        for pair, each, estimate, p_holm in zip(pairs, matched, estimates, adjusted, strict=True)
-    )
+    comparisons = []
+    for pair, each in zip(pairs, matched, strict=True):
+        facts = None
+        if each.seeds:
+            facts = judged.get(pair.pairing.key) if pair.pairing.in_family else None
+            if facts is None:
+                alone = {pair.pairing.key: _differences(each)}
+                fixed = replace(seeds, plan=None)
+                facts = _judge_distinct(alone, rules, fixed)[0][pair.pairing.key]
+        number = size if pair.pairing.in_family else 1
+        comparison = _comparison(pair, each, rules, facts, (number, seeds))
+        if state is not None and pair.pairing.key in family:
+            arm = state.arms[list(family).index(pair.pairing.key)]
+            comparison = replace(comparison, stopped=arm.stopped, needs_seeds=arm.needs_seeds)
+        comparisons.append(comparison)
+    return JudgedStudy(tuple(comparisons), state, critical, tuple(family))
 
 
-def paired_comparison(
-    baseline_scores: ArrayLike,
-    treatment_scores: ArrayLike,
-    *,
-    metric: str | Metric = "balanced_accuracy",
-    smallest_effect: float | None = None,
-    confidence: float = 0.95,
-    num_comparisons: int = 1,
-    baseline: str = "baseline",
-    treatment: str = "treatment",
-) -> Comparison:
-    """Compares two arms by their scores on the same seeds, wherever those come from.
+def _differences(matched: Matched) -> Differences:
+    pairs = zip(matched.seeds, matched.baseline_scores, matched.treatment_scores, strict=True)
+    by_seed = {seed: treatment - baseline for seed, baseline, treatment in pairs}
+    scores = [*matched.baseline_scores, *matched.treatment_scores]
+    return Differences(by_seed, scale=max(map(abs, scores), default=0) or 1.0)
 
-    >>> uniform = [0.912, 0.905, 0.921, 0.899, 0.915, 0.908, 0.917, 0.903]
-    >>> balanced = [0.931, 0.926, 0.935, 0.921, 0.930, 0.929, 0.934, 0.918]
-    >>> result = paired_comparison(uniform, balanced, baseline="uniform", treatment="balanced")
-    >>> result.verdict.key
-    'better'
-    >>> round(result.estimates.difference, 4)
-    0.018
 
-    Args:
-        baseline_scores: `[num_seeds]`, fractions if the metric is one.
-        treatment_scores: `[num_seeds]`, in the same order of seeds.
-        metric: a name in `METRICS`, or a `Metric` of your own.
-        smallest_effect: the smallest difference that would matter, in the unit of the scores;
-            without it nothing is said about equivalence or size.
-        confidence: 1 - α, with α the error rate of the whole family.
-        num_comparisons: size of the family that this comparison belongs to; its p is adjusted as
-            if it were the smallest (Bonferroni).
-        baseline: the arm's name in the words.
-        treatment: the arm's name in the words.
-
-    Raises:
-        ConfigError: an unknown metric, an impossible effect, confidence or number of comparisons.
-        ValueError: no scores, unequal lengths, NaN or infinity.
-    """
-    scores = [
-        finite_array(baseline_scores, "baseline_scores"),
-        finite_array(treatment_scores, "treatment_scores"),
+def _judge_distinct(
+    family: Mapping[tuple[str, str, str], Differences], rules: Rules, seeds: Seeds
+) -> tuple[dict[tuple[str, str, str], Judged], LooksState | None, float | None]:
+    """The facts of distinct comparisons, the state of planned looks, the critical value."""
+    if not family:
+        return {}, None, None
+    differences = list(family.values())
+    if seeds.splits is not None:
+        resampled = [
+            Resampled(each, *seeds.splits[cell])
+            for (cell, _, _), each in zip(family, differences, strict=True)
+        ]
+        together = judge_resampled(resampled, rules.confidence)
+        return dict(zip(family, together.comparisons, strict=True)), None, None
+    if seeds.plan is not None:
+        state = judge_looks(differences, seeds.order, seeds.plan, seeds.num_looks)
+        facts = [arm.judged for arm in state.arms]
+        return dict(zip(family, facts, strict=True)), state, state.looks[-1].boundary_of_all
+    # Without the scores of the others, Bonferroni's method stands for the joint distribution.
+    others = max(1, math.ceil(rules.num_comparisons / len(family)))
+    alpha = (seeds.alpha or error_rate(rules.confidence)) / others
+    together = judge_family(differences, rules.confidence, alpha=alpha)
+    facts = [
+        replace(each, p=None if each.p is None else min(1.0, others * each.p))
+        for each in together.comparisons
     ]
-    if scores[0].size != scores[1].size:
-        raise ValueError(f"{scores[0].size} baseline scores, {scores[1].size} treatment scores")
-    rules = Rules(
-        metric=find_metric(metric) if isinstance(metric, str) else metric,
-        smallest_effect=smallest_effect,
-        confidence=confidence,
-        num_comparisons=num_comparisons,
-    )
-    arms = [
-        ArmScores(name, dict(enumerate(values.tolist())))
-        for name, values in zip((baseline, treatment), scores, strict=True)
-    ]
-    return compare_family([Pair(Pairing("", baseline, treatment), *arms)], rules)[0]
+    return dict(zip(family, facts, strict=True)), None, together.critical_value
 
 
-def _estimates(matched: Matched, rules: Rules) -> PairedEstimates | None:
-    if not matched.seeds or matched.facts.undefined:
-        return None
-    return paired_estimates(
-        matched.baseline_scores,
-        matched.treatment_scores,
-        confidence=rules.confidence,
-        higher_is_better=rules.metric.higher_is_better,
-    )
-
-
-def _adjust(
-    pairs: Sequence[Pair], estimates: Sequence[PairedEstimates | None], size: int
-) -> list[float | None]:
-    """Each pair's p-value, adjusted for a family of `size` where it belongs to it."""
-    raw = [None if estimate is None else estimate.p_value for estimate in estimates]
-    family = {
-        pair.pairing.key: 1.0 if p is None else p
-        for pair, p in zip(pairs, raw, strict=True)
-        if pair.pairing.in_family
-    }
-    adjusted = dict(zip(family, holm(list(family.values()), size), strict=True)) if family else {}
-    return [
-        p if p is None or not pair.pairing.in_family else adjusted[pair.pairing.key]
-        for pair, p in zip(pairs, raw, strict=True)
-    ]
-
-
-def _conclude(
+def _comparison(
     pair: Pair,
     matched: Matched,
-    estimates: PairedEstimates | None,
-    p_holm: float | None,
-    size: int,
     rules: Rules,
+    judged: Judged | None,
+    design: tuple[int, Seeds] | None,
 ) -> Comparison:
-    verdict = evidence = None
-    if rules.primary:
-        if matched.facts.refused:
-            verdict = Verdict("refused")
-        elif estimates is None:
-            verdict = Verdict("no_verdict")
-        else:
-            evidence = gather_evidence(
-                estimates, p_holm, size, rules.smallest_effect, rules.confidence
-            )
-            verdict = decide(estimates, evidence, rules)
-    pairs = zip(matched.baseline_scores, matched.treatment_scores, strict=True)
-    return Comparison(
+    """The facts of one comparison, on the seeds that were judged."""
+    seeds = set(matched.seeds if judged is None else judged.seeds)
+    if matched.facts.undefined:
+        seeds = set()  # a difference that is NaN is none
+    kept = [i for i, seed in enumerate(matched.seeds) if seed in seeds]
+    baseline = [matched.baseline_scores[i] for i in kept]
+    treatment = [matched.treatment_scores[i] for i in kept]
+    estimates = None
+    if baseline:
+        estimates = paired_estimates(
+            baseline,
+            treatment,
+            confidence=rules.confidence,
+            higher_is_better=rules.metric.higher_is_better,
+        )
+    comparison = Comparison(
         pairing=pair.pairing,
         metric=rules.metric.name,
-        seeds=matched.seeds,
-        differences=() if estimates is None else tuple(t - b for b, t in pairs),
+        seeds=tuple(matched.seeds[i] for i in kept),
+        differences=tuple(t - b for b, t in zip(baseline, treatment, strict=True)),
         facts=matched.facts,
         estimates=estimates,
-        evidence=evidence,
-        verdict=verdict,
+        judged=judged,
+        verdict=None,
+        smallest_effect=rules.smallest_effect,
+        num_comparisons=1 if design is None else design[0],
+        power=None if judged is None or design is None else _power(judged, rules, *design),
+    )
+    return conclude(comparison, rules) if rules.primary else comparison
+
+
+def _power(judged: Judged, rules: Rules, size: int, seeds: Seeds) -> Power | None:
+    std, looks = judged.difference_std, seeds.plan is not None
+    if judged.status != "judged" or not std or seeds.splits is not None:
+        return None
+    number = len(seeds.order) if looks else len(judged.seeds)
+    detectable = rule_power.detectable_effect(
+        number, size, looks=looks, confidence=rules.confidence
+    )
+    if detectable is None:
+        return None
+    needed = None
+    if rules.smallest_effect is not None:
+        needed = rule_power.seeds_needed(
+            rules.smallest_effect / std, size, looks=looks, confidence=rules.confidence
+        )
+    return Power(detectable * std, needed)
+
+
+def conclude(
+    comparison: Comparison,
+    rules: Rules,
+    *,
+    new_test_sets: Interval | None = None,
+    deterministic: bool = False,
+    splits_are_new: bool = False,
+) -> Comparison:
+    """The comparison with its verdict, once what needs logits is known.
+
+    Args:
+        comparison: on the primary metric.
+        rules: what it is judged by.
+        new_test_sets: the interval over new seeds and new test examples, at the level of
+            `comparison.judged.critical_value`; None where the metric has none.
+        deterministic: whether both arms predict the same on every seed.
+        splits_are_new: whether every seed draws its own test split.
+    """
+    verdict = decide(
+        comparison.judged,
+        higher_is_better=rules.metric.higher_is_better,
+        smallest_effect=rules.smallest_effect,
+        new_test_sets=new_test_sets,
+        splits_are_new=splits_are_new,
+        deterministic=deterministic,
+    )
+    return replace(
+        comparison, verdict=verdict, new_test_sets=new_test_sets, deterministic=deterministic
     )

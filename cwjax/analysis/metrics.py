@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from cwjax.analysis.evaluation import (
     Evaluation,
     FloatArray,
-    IntArray,
     auroc,
+    average_precision,
     calibration_error,
     head_middle_tail,
 )
@@ -38,45 +38,27 @@ class Metric:
     """The worst possible score; None if there is none (a loss has no upper bound)."""
     is_fraction: bool = True
     """In [0, 1], printed in percent; otherwise printed as it is."""
-
-    def format(self, value: float) -> str:
-        """A score without its unit, e.g. 97.31 (percent)."""
-        return f"{100 * value:.2f}" if self.is_fraction else f"{value:.4f}"
-
-    def format_signed(self, difference: float) -> str:
-        """A difference without its unit, e.g. +1.20 (percentage points)."""
-        return f"{100 * difference:+.2f}" if self.is_fraction else f"{difference:+.4f}"
+    new_test_sets: bool = False
+    """Whether it is smooth enough in the test examples for an interval over new test sets. If not,
+    or without logits, "better" can only be claimed for this test set."""
 
 
-# A score `[]` of a test set, or `[num_resamples]` of its resamples: see `Evaluation.repeats`.
-Formula = Callable[[Evaluation], FloatArray]
+Formula = Callable[[Evaluation], float | np.floating[Any]]
 
 
-def _g_mean(e: Evaluation) -> FloatArray:
-    recall = e.over_present(e.recall)
+def _g_mean(e: Evaluation) -> float:
     with np.errstate(divide="ignore"):  # log(0) is -inf, and its exponential 0 again
-        mean: FloatArray = np.exp(np.log(recall).mean(axis=-1))
-        return mean
+        return float(np.exp(np.log(e.over_present(e.recall)).mean()))
 
 
-def _loss(e: Evaluation) -> FloatArray:
-    return e.mean(-e.log_probabilities[np.arange(e.labels.size), e.labels])
+def _ece(e: Evaluation) -> float:
+    return calibration_error(e.probabilities.max(axis=1), e.predictions == e.labels)
 
 
-def _ece(e: Evaluation) -> FloatArray:
-    return calibration_error(e.probabilities.max(axis=1), e.predictions == e.labels, e.repeats)
-
-
-def _mean_over_present(
-    of_class: Callable[[FloatArray, NDArray[np.bool_], IntArray | None], FloatArray],
-) -> Formula:
+def _mean_over_present(of_class: Callable[[FloatArray, NDArray[np.bool_]], float]) -> Formula:
     """The mean of a score that judges one class's probabilities, for every class present."""
     return lambda e: np.mean(
-        [
-            of_class(e.probabilities[:, c], e.labels == c, e.repeats)
-            for c in np.flatnonzero(e.present)
-        ],
-        axis=0,
+        [of_class(e.probabilities[:, c], e.labels == c) for c in np.flatnonzero(e.present)]
     )
 
 
@@ -84,38 +66,50 @@ def _recall_of_third(third: int) -> Formula:
     return lambda e: e.group_recall(head_middle_tail(e.train_counts)[third])
 
 
+_SMOOTH: dict[str, Any] = {"new_test_sets": True}
+_SMOOTH_LOSS = _SMOOTH | {"higher_is_better": False, "is_fraction": False}
+
 _TABLE: tuple[tuple[Metric, Formula], ...] = (
-    (Metric("accuracy", "accuracy"), lambda e: e.mean(e.predictions == e.labels)),
+    (Metric("accuracy", "accuracy", **_SMOOTH), lambda e: (e.predictions == e.labels).mean()),
     (
-        Metric("balanced_accuracy", "balanced accuracy"),
-        lambda e: e.over_present(e.recall).mean(axis=-1),
+        Metric("balanced_accuracy", "balanced accuracy", **_SMOOTH),
+        lambda e: e.over_present(e.recall).mean(),
     ),
-    (Metric("macro_f1", "macro-F1"), lambda e: e.over_present(e.f1).mean(axis=-1)),
+    (Metric("macro_f1", "macro-F1", **_SMOOTH), lambda e: e.over_present(e.f1).mean()),
     (Metric("g_mean", "G-mean"), _g_mean),
+    (Metric("worst_class_recall", "worst-class recall"), lambda e: e.over_present(e.recall).min()),
+    (Metric("loss", "test loss", worst=None, **_SMOOTH_LOSS), lambda e: e.log_losses.mean()),
     (
-        Metric("worst_class_recall", "worst-class recall"),
-        lambda e: e.over_present(e.recall).min(axis=-1),
+        Metric("balanced_nll", "balanced log loss", worst=None, **_SMOOTH_LOSS),
+        lambda e: e.over_present(e.class_means(e.log_losses)).mean(),
     ),
-    (Metric("loss", "test loss", higher_is_better=False, worst=None, is_fraction=False), _loss),
+    (
+        Metric("brier", "Brier score", worst=2.0, **_SMOOTH_LOSS),
+        lambda e: e.brier_scores.mean(),
+    ),
     (Metric("ece", "calibration error (ECE)", higher_is_better=False, worst=1.0), _ece),
     (
         Metric("classwise_ece", "classwise calibration error", higher_is_better=False, worst=1.0),
         _mean_over_present(calibration_error),
     ),
-    (Metric("auroc", "macro AUROC"), _mean_over_present(auroc)),
-    (Metric("recall_head", "recall of head classes"), _recall_of_third(0)),
-    (Metric("recall_middle", "recall of middle classes"), _recall_of_third(1)),
-    (Metric("recall_tail", "recall of tail classes"), _recall_of_third(2)),
+    (Metric("auroc", "macro AUROC", **_SMOOTH), _mean_over_present(auroc)),
     (
-        Metric("recall_many", "recall of classes with > 100 examples"),
+        Metric("average_precision", "macro average precision", **_SMOOTH),
+        _mean_over_present(average_precision),
+    ),
+    (Metric("recall_head", "recall of head classes", **_SMOOTH), _recall_of_third(0)),
+    (Metric("recall_middle", "recall of middle classes", **_SMOOTH), _recall_of_third(1)),
+    (Metric("recall_tail", "recall of tail classes", **_SMOOTH), _recall_of_third(2)),
+    (
+        Metric("recall_many", "recall of classes with > 100 examples", **_SMOOTH),
         lambda e: e.group_recall(e.train_counts > 100),
     ),
     (
-        Metric("recall_medium", "recall of classes with 20 to 100 examples"),
+        Metric("recall_medium", "recall of classes with 20 to 100 examples", **_SMOOTH),
         lambda e: e.group_recall((e.train_counts >= 20) & (e.train_counts <= 100)),
     ),
     (
-        Metric("recall_few", "recall of classes with < 20 examples"),
+        Metric("recall_few", "recall of classes with < 20 examples", **_SMOOTH),
         lambda e: e.group_recall(e.train_counts < 20),
     ),
 )
@@ -167,8 +161,9 @@ def scores(logits: ArrayLike, labels: ArrayLike, train_counts: ArrayLike) -> dic
         train_counts: integers `[num_classes]`, the real training examples of each class.
 
     Returns:
-        `METRICS` name -> score; fractions (the loss in nats), NaN where undefined: the recall of a
-        group without classes in the test set, AUROC when the test set has one class only.
+        `METRICS` name -> score; fractions (log losses in nats, Brier scores in [0, 2]), NaN where
+        undefined: the recall of a group without classes in the test set, AUROC when the test set
+        has one class only.
 
     Raises:
         ValueError: see `Evaluation`.
@@ -179,29 +174,14 @@ def scores(logits: ArrayLike, labels: ArrayLike, train_counts: ArrayLike) -> dic
 
 def score(name: str, logits: ArrayLike, labels: ArrayLike, train_counts: ArrayLike) -> float:
     """One metric of one run: `scores(...)[name]`, without computing the others."""
-    evaluation = Evaluation(np.asarray(logits), np.asarray(labels), np.asarray(train_counts))
-    return float(_FORMULAS[name](evaluation))
-
-
-def resampled_score(
-    name: str, logits: ArrayLike, labels: ArrayLike, train_counts: ArrayLike, repeats: IntArray
-) -> FloatArray:
-    """One metric of one run on resamples of the test set, all of them in one pass.
-
-    Args:
-        name: of the metric.
-        logits: and the next two as in `scores`.
-        labels: see there.
-        train_counts: see there.
-        repeats: integers `[num_resamples, num_examples]`, see `Evaluation`.
-
-    Returns:
-        `[num_resamples]`.
-    """
-    evaluation = Evaluation(
-        np.asarray(logits), np.asarray(labels), np.asarray(train_counts), repeats
+    return score_of(
+        name, Evaluation(np.asarray(logits), np.asarray(labels), np.asarray(train_counts))
     )
-    return _FORMULAS[name](evaluation)
+
+
+def score_of(name: str, evaluation: Evaluation) -> float:
+    """One metric of a run whose evaluation is there already: see `score`."""
+    return float(_FORMULAS[name](evaluation))
 
 
 def class_scores(
@@ -219,5 +199,5 @@ def class_scores(
         "precision": e.precision,
         "f1": e.f1,
         "n_train": e.train_counts.astype(np.int64),
-        "n_test": e.confusion.sum(axis=1),
+        "n_test": e.test_counts,
     }

@@ -1,37 +1,43 @@
 """Test examples are a sample too: intervals for the difference "on new test sets".
 
 The seed interval holds for the test set at hand. Here both the seeds and the test examples vary:
-for accuracy and balanced accuracy by the variance components of a two-way layout, for the other
-metrics by resampling.
+the variance components of a two-way layout (Owen 2007, Searle et al. 1992) of what each example
+contributes to the score under each seed. A contribution is the jackknife value
+
+    (N_c - 1)·(score - score without the example),    N_c examples in the example's stratum c,
+
+which for a mean is the example's own value less the mean, and for macro-F1, AUROC and average
+precision the same to first order (Efron & Stein 1981). Strata are the classes, so that a new test
+set has as many examples of each class; for means over all examples there is one. What the interval
+does not cover: other training pools.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cwjax.analysis.intervals import FloatArray, finite_array, t_interval
-from cwjax.analysis.metrics import resampled_score
-
-NUM_RESAMPLES = 200
-"""Of the two-way bootstrap: the standard error it gives is itself uncertain by 5%."""
-
-IntegerArray = NDArray[np.integer[Any]]
+from cwjax.analysis.evaluation import Evaluation, head_middle_tail
+from cwjax.analysis.intervals import FloatArray, Interval, error_rate, finite_array
+from cwjax.analysis.metrics import METRICS, score_of
+from cwjax.analysis.paired import t_quantile
 
 
-@dataclass(frozen=True)
-class NewTestSetInterval:
-    """A confidence interval for the mean difference over new seeds and new test examples."""
+@dataclass(frozen=True, eq=False)
+class Contributions:
+    """One run's score, and what each test example contributes to it."""
 
-    ci_low: float
-    ci_high: float
-    confidence: float
-    method: str
-    """How it was computed, for the reader."""
+    score: float
+    """NaN where the metric is undefined."""
+    values: FloatArray
+    """`[num_examples]`, in the unit of the score; NaN where an example's stratum has no other."""
+    strata: NDArray[np.integer[Any]]
+    """`[num_examples]`: examples of one stratum are exchangeable."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,12 @@ def new_test_set_interval(
     labels: ArrayLike,
     train_counts: ArrayLike,
     confidence: float = 0.95,
-) -> NewTestSetInterval | None:
-    """The interval of one comparison, by the method that suits its metric.
+    critical_value: float | None = None,
+) -> Interval | None:
+    """The interval of one comparison, from the logits of its runs.
+
+    Where a baseline is compared with many arms, `contributions` of its runs are computed once and
+    `interval_from` is called for each arm.
 
     Args:
         metric: a name in `METRICS`.
@@ -58,113 +68,271 @@ def new_test_set_interval(
         treatment_logits: the same.
         labels: integers `[num_examples]`.
         train_counts: real training examples `[num_seeds, num_classes]`.
-        confidence: 1 - α.
+        confidence: and `critical_value` as in `interval_from`.
+        critical_value: see there.
 
     Returns:
-        None where no variance can be estimated: a single seed, a class with a single test example,
-        arms that never differ, a metric that is undefined (NaN) in a run.
+        None where `interval_from` has none, or the metric has no such interval.
 
     Raises:
         ValueError: unequal numbers of runs, or what `metrics.scores` raises.
     """
-    labels, train_counts = np.asarray(labels), np.asarray(train_counts)
-    num_seeds = len(baseline_logits)
-    if not num_seeds == len(treatment_logits) == len(train_counts):
+    counts = np.asarray(train_counts)
+    if not len(baseline_logits) == len(treatment_logits) == len(counts):
         raise ValueError("baseline, treatment and train_counts need one entry a seed")
-    if num_seeds < 2 or np.unique(labels, return_counts=True)[1].min() < 2:
+    if not METRICS[metric].new_test_sets:
         return None
-    if metric in ("accuracy", "balanced_accuracy"):
-        d = _correct(treatment_logits, labels) - _correct(baseline_logits, labels)
-        groups = labels if metric == "balanced_accuracy" else np.zeros_like(labels)
-        centre = _group_means(d, groups).mean()
-        variance = two_way_variance(d, groups)
-        method = "variance components of seeds and test examples, Satterthwaite's t"
-    else:
-        rows = _score_differences(metric, baseline_logits, treatment_logits, labels, train_counts)
-        centre = rows[0].mean()
-        variance = Variance(_bootstrap_variance(rows[1:]), num_seeds - 1)
-        method = "two-way bootstrap over seeds and test examples, a little too wide"
-    if not variance.value > 0:
-        return None
-    interval = t_interval(centre, np.sqrt(variance.value), variance.df, confidence)
-    return NewTestSetInterval(interval.ci_low, interval.ci_high, confidence, method)
+    baseline, treatment = (
+        [contributions(metric, run, labels, c) for run, c in zip(logits, counts, strict=True)]
+        for logits in (baseline_logits, treatment_logits)
+    )
+    return interval_from(baseline, treatment, confidence, critical_value)
 
 
-def two_way_variance(differences: ArrayLike, groups: ArrayLike) -> Variance:
-    """Variance of a mean difference when seeds and, within groups, test examples are sampled.
-
-    s²_d/n + Σ_c max(0, s²_c(D̄_·j) - s²_res,c/n)/(N_c·K²): s²_d is the variance over seeds (of their
-    means over the K groups' means), N_c the number of examples of group c, s²_res,c the mean square
-    of what neither seed nor example explains. Degrees of freedom after Satterthwaite 1946.
+def contributions(
+    metric: str, logits: ArrayLike, labels: ArrayLike, train_counts: ArrayLike
+) -> Contributions:
+    """What each test example contributes to one run's score.
 
     Args:
-        differences: `[num_seeds, num_examples]`, e.g. correctness of treatment - baseline; at least
-            2 seeds.
-        groups: integers `[num_examples]`, at least 2 examples each: all equal for accuracy, the
-            labels for balanced accuracy.
+        metric: a name in `METRICS` whose `new_test_sets` is true.
+        logits: and the next two as in `metrics.scores`.
+        labels: see there.
+        train_counts: see there.
+
+    Raises:
+        ValueError: a metric without such values, or what `metrics.scores` raises.
     """
-    d, groups = finite_array(differences, "differences", ndim=2), np.asarray(groups)
-    n = len(d)
-    from_seeds = _group_means(d, groups).mean(axis=1).var(ddof=1) / n
-    value, spread = from_seeds, from_seeds**2 / (n - 1)
-    classes = np.unique(groups)
-    for group in classes:
-        part = d[:, groups == group]
-        num_examples = part.shape[1]
-        share = num_examples * len(classes) ** 2
+    if metric not in _CONTRIBUTIONS:
+        raise ValueError(f"{metric} has no contributions: only {', '.join(_CONTRIBUTIONS)} have")
+    e = Evaluation(np.asarray(logits), np.asarray(labels), np.asarray(train_counts))
+    strata = np.zeros_like(e.labels) if metric in _ONE_STRATUM else e.labels
+    values = _CONTRIBUTIONS[metric](e)
+    return Contributions(score_of(metric, e), values, strata)
+
+
+def interval_from(
+    baseline: Sequence[Contributions],
+    treatment: Sequence[Contributions],
+    confidence: float = 0.95,
+    critical_value: float | None = None,
+) -> Interval | None:
+    """The interval for the mean difference over new seeds and new test examples.
+
+    Args:
+        baseline: of each seed.
+        treatment: of each seed, in the same order.
+        confidence: 1 - α.
+        critical_value: half-width of the seed interval in standard errors (`Judged.critical_value`,
+            which holds for a whole family). Student's quantile without it. This interval is widened
+            by as much as the seed interval is, and never narrower than it.
+
+    Returns:
+        None where no variance can be estimated: a single seed, a class that counts with a single
+        test example, arms that never differ, a metric that is undefined (NaN) in a run.
+    """
+    n, alpha = len(baseline), error_rate(confidence)
+    if n < 2:
+        return None
+    d = np.array([t.score - b.score for b, t in zip(baseline, treatment, strict=True)])
+    values = np.stack([t.values - b.values for b, t in zip(baseline, treatment, strict=True)])
+    if not (np.isfinite(d).all() and np.isfinite(values).all()):
+        return None
+    variance = two_way_variance(d, values, baseline[0].strata)
+    if not variance.value > 0:
+        return None
+    student = t_quantile(alpha, n)
+    of_seeds = student if critical_value is None else max(critical_value, student)
+    both = t_quantile(alpha, 1 + variance.df) * np.sqrt(variance.value) * of_seeds / student
+    half = max(float(both), of_seeds * float(d.std(ddof=1)) / n**0.5)
+    centre = float(d.mean())
+    return Interval(centre - half, centre + half, confidence)
+
+
+def two_way_variance(
+    score_differences: ArrayLike, contributions: ArrayLike, strata: ArrayLike
+) -> Variance:
+    """Variance of a mean difference when seeds and, within strata, test examples are sampled.
+
+    s²_d/n + Σ_c max(0, s²_c(D̄_·j) - s²_res,c/n)/N_c: s²_d is the variance of the score over seeds,
+    D̄_·j the mean over seeds of an example's contribution, s²_res,c the mean square of what neither
+    seed nor example explains. Degrees of freedom after Satterthwaite 1946.
+
+    Args:
+        score_differences: `[num_seeds]`, at least 2 seeds.
+        contributions: D, treatment - baseline, `[num_seeds, num_examples]`. For balanced accuracy
+            over K classes: correctness / K.
+        strata: integers `[num_examples]`, at least 2 examples each where contributions are not 0.
+    """
+    scores = finite_array(score_differences, "score_differences")
+    d, strata = finite_array(contributions, "contributions", ndim=2), np.asarray(strata)
+    n = len(scores)
+    value = scores.var(ddof=1) / n
+    spread = value**2 / (n - 1)
+    for stratum in np.unique(strata):
+        part = d[:, strata == stratum]
+        size = part.shape[1]
+        if size < 2:
+            continue
         example_means = part.mean(axis=0)
         residual = part - part.mean(axis=1, keepdims=True) - example_means + part.mean()
-        residual_df = (n - 1) * (num_examples - 1)
-        from_examples = example_means.var(ddof=1) / share
-        from_residual = (residual**2).sum() / residual_df / (n * share)
+        residual_df = (n - 1) * (size - 1)
+        from_examples = example_means.var(ddof=1) / size
+        from_residual = (residual**2).sum() / residual_df / (n * size)
         if from_examples > from_residual:
             value += from_examples - from_residual
-            spread += from_examples**2 / (num_examples - 1) + from_residual**2 / residual_df
+            spread += from_examples**2 / (size - 1) + from_residual**2 / residual_df
     return Variance(float(value), float(value**2 / spread) if spread > 0 else n - 1)
 
 
-def _score_differences(
-    metric: str,
-    baseline_logits: Sequence[NDArray[Any]],
-    treatment_logits: Sequence[NDArray[Any]],
-    labels: IntegerArray,
-    train_counts: IntegerArray,
-) -> FloatArray:
-    """Score differences of every seed on the test set (first row) and on its resamples.
+_ONE_STRATUM = frozenset({"accuracy", "loss", "brier"})
+"""Means over all examples. The others are means over classes."""
 
-    A resample draws as many examples of each class as there are, with replacement, the same ones
-    for all runs.
 
-    Returns:
-        `[1 + NUM_RESAMPLES, num_seeds]`
+_Values = Callable[[Evaluation], FloatArray]
+
+
+def _class_average(
+    values: _Values, group: Callable[[Evaluation], NDArray[Any]] | None = None
+) -> _Values:
+    """Contributions to the mean, over the classes of a group, of the classes' mean values."""
+
+    def contributions(e: Evaluation) -> FloatArray:
+        members = e.present if group is None else e.group(group(e))
+        shares = np.where(e.test_counts == 1, np.nan, 1 / max(members.sum(), 1))
+        averaged: FloatArray = np.where(members[e.labels], values(e) * shares[e.labels], 0.0)
+        return averaged
+
+    return contributions
+
+
+def _others(e: Evaluation) -> FloatArray:
+    """How many other examples each example's class has, NaN for none, `[num_examples]`."""
+    others: FloatArray = np.where(e.test_counts == 1, np.nan, e.test_counts - 1.0)[e.labels]
+    return others
+
+
+def _correct(e: Evaluation) -> FloatArray:
+    return np.asarray(e.predictions == e.labels, np.float64)
+
+
+def _macro_f1(e: Evaluation) -> FloatArray:
+    """From the confusion matrix without the example: only its own and its predicted class change.
+
+    A present class's F1 is 2TP/(2TP + FP + FN); the denominator stays above 0 while the class has
+    another example.
     """
-    rng = np.random.default_rng(0)
-    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
-    repeats = np.ones((1 + NUM_RESAMPLES, labels.size), np.int64)
-    for row in repeats[1:]:
-        drawn = np.concatenate([rng.choice(m, m.size) for m in members])
-        row[:] = np.bincount(drawn, minlength=labels.size)
-    seeds = zip(baseline_logits, treatment_logits, train_counts, strict=True)
-    differences = [
-        resampled_score(metric, treatment, labels, counts, repeats)
-        - resampled_score(metric, baseline, labels, counts, repeats)
-        for baseline, treatment, counts in seeds
-    ]
-    return np.stack(differences, axis=1)
+    true, predicted = e.labels, e.predictions
+    hits, total = e.confusion.diagonal(), e.confusion.sum(axis=0) + e.test_counts
+    hit = true == predicted
+    own = 2 * (hits[true] - hit) / np.maximum(total[true] - 1 - hit, 1)
+    other = 2 * hits[predicted] / np.maximum(total[predicted] - 1, 1)
+    change = own - e.f1[true]
+    change += np.where(hit | ~e.present[predicted], 0.0, other - e.f1[predicted])
+    return np.asarray(-change * _others(e) / e.present.sum(), np.float64)
 
 
-def _bootstrap_variance(differences: FloatArray) -> float:
-    """Variance over resamples of the mean over resampled seeds; `[num_resamples, num_seeds]`."""
-    num_seeds = differences.shape[1]
-    seeds = np.random.default_rng(1).integers(num_seeds, size=differences.shape)
-    return float(np.take_along_axis(differences, seeds, axis=1).mean(axis=1).var(ddof=1))
+def _over_classes(
+    without_each: Callable[[FloatArray, NDArray[np.bool_]], tuple[float, FloatArray]],
+) -> _Values:
+    """Contributions to the mean over present classes of a score of one class's probabilities.
+
+    Args:
+        without_each: gives the score of a class and, `[num_examples]`, the score without each.
+    """
+
+    def contributions(e: Evaluation) -> FloatArray:
+        total = np.zeros(e.labels.size)
+        for c in np.flatnonzero(e.present):
+            whole, without = without_each(e.probabilities[:, c], e.labels == c)
+            total += whole - without
+        return np.asarray(total * _others(e) / e.present.sum(), np.float64)
+
+    return contributions
 
 
-def _correct(logits: Sequence[NDArray[Any]], labels: IntegerArray) -> FloatArray:
-    """Whether each run is right on each example, `[num_seeds, num_examples]`, 0 or 1."""
-    return np.stack([run.argmax(axis=1) == labels for run in logits]).astype(np.float64)
+def _auroc_without_each(score: FloatArray, positive: NDArray[np.bool_]) -> tuple[float, FloatArray]:
+    """By placements (DeLong et al. 1988): how many of the other side each example is ranked right.
+
+    Ties count half.
+    """
+    order, first, last = _tie_groups(score)
+    is_positive, without = positive[order], np.empty(score.size)
+    counts = _cumulative(is_positive)
+    below, not_above, num_positives = counts[first], counts[last], counts[-1]
+    num_negatives = score.size - num_positives
+    right = np.where(
+        is_positive, (first - below + last - not_above) / 2, num_positives - (below + not_above) / 2
+    )
+    total, pairs = right[is_positive].sum(), num_positives * num_negatives
+    left = pairs - np.where(is_positive, num_negatives, num_positives)  # without the example
+    without[order] = (total - right) / np.where(left > 0, left, np.nan)
+    return float(total / pairs) if pairs else float("nan"), without
 
 
-def _group_means(values: FloatArray, groups: IntegerArray) -> FloatArray:
-    """`[num_seeds, num_examples]` -> means over the examples of each group, `[num_seeds, K]`."""
-    return np.stack([values[:, groups == g].mean(axis=1) for g in np.unique(groups)], axis=1)
+def _average_precision_without_each(
+    score: FloatArray, positive: NDArray[np.bool_]
+) -> tuple[float, FloatArray]:
+    """Without an example, the precision at each positive that is scored no higher changes."""
+    order, first, last = _tie_groups(score)
+    is_positive, without = positive[order], np.empty(score.size)
+    num_positives = is_positive.sum()
+    # Of the examples scored no lower: positives, all, all but one.
+    true, every = num_positives - _cumulative(is_positive)[first], score.size - first
+    others = np.maximum(every - 1, 1)
+    precision = true / every
+    total = precision[is_positive].sum()
+
+    def changed(precision_left: FloatArray) -> FloatArray:
+        """Sum over the positives, those up to each example's score with their new precision."""
+        gain = _cumulative(np.where(is_positive, precision_left - precision, 0.0))
+        return np.asarray(total + gain[last], np.float64)
+
+    # A positive is itself among those scored no higher: its own term goes.
+    without_positive = changed((true - 1) / others) - (true - 1) / others
+    without[order] = np.where(
+        is_positive,
+        without_positive / max(num_positives - 1, 1),
+        changed(true / others) / num_positives,
+    )
+    return float(total / num_positives), without
+
+
+def _tie_groups(score: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """The ascending order of scores, and where each one's group of equal scores begins and ends."""
+    order = np.argsort(score)
+    starts = np.append(True, np.diff(score[order]) > 0)
+    bounds = np.append(np.flatnonzero(starts), score.size)
+    group = np.cumsum(starts) - 1
+    return order, bounds[group], bounds[group + 1]
+
+
+def _cumulative(values: NDArray[Any]) -> NDArray[Any]:
+    """Sums of the first 0, 1, … values."""
+    return np.concatenate([[0], np.cumsum(values)])
+
+
+def _third(index: int) -> Callable[[Evaluation], NDArray[Any]]:
+    return lambda e: head_middle_tail(e.train_counts)[index]
+
+
+_CONTRIBUTIONS: Mapping[str, _Values] = MappingProxyType(
+    {
+        "accuracy": _correct,
+        "balanced_accuracy": _class_average(_correct),
+        "macro_f1": _macro_f1,
+        "loss": lambda e: e.log_losses,
+        "balanced_nll": _class_average(lambda e: e.log_losses),
+        "brier": lambda e: e.brier_scores,
+        "auroc": _over_classes(_auroc_without_each),
+        "average_precision": _over_classes(_average_precision_without_each),
+        "recall_head": _class_average(_correct, _third(0)),
+        "recall_middle": _class_average(_correct, _third(1)),
+        "recall_tail": _class_average(_correct, _third(2)),
+        "recall_many": _class_average(_correct, lambda e: e.train_counts > 100),
+        "recall_medium": _class_average(
+            _correct, lambda e: (e.train_counts >= 20) & (e.train_counts <= 100)
+        ),
+        "recall_few": _class_average(_correct, lambda e: e.train_counts < 20),
+    }
+)

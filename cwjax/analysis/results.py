@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.intervals import Interval
-from cwjax.analysis.metrics import METRICS, Metric
+from cwjax.analysis.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ class CellFacts:
     """1 without an imbalance."""
     failures: tuple[str, ...] = ()
     """Each as `arm seed 3: reason`."""
+    never_predicted: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Arm -> classes that none of its runs ever predicts; arms without any are left out."""
+    num_classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,39 @@ class TrendFact:
 
 
 @dataclass(frozen=True)
+class LookFacts:
+    """What was read at one planned look."""
+
+    num_seeds: int
+    boundary: float | None
+    """|t| that decided; None where none could."""
+    decided: tuple[tuple[str, str], ...]
+    """(cell, arm) of the comparisons that were decided here."""
+    t: tuple[tuple[str, str, float | None], ...]
+    """(cell, arm, |t|) of every distinct comparison that still trained."""
+
+
+@dataclass(frozen=True)
+class DesignFacts:
+    """When results were read, and how strictly they were judged for it."""
+
+    planned_looks: tuple[int, ...] = ()
+    """Numbers of seeds at which results are read, if that was planned."""
+    looks: tuple[LookFacts, ...] = ()
+    """What was read at those that were taken."""
+    times_judged: int = 0
+    """How often a study without planned looks was judged with new seeds."""
+    alpha: float = 0.05
+    """What the adjusted p of this judging is held against."""
+    critical_value: float | None = None
+    """|t| of the simultaneous intervals."""
+    num_runs: int = 0
+    """Runs that the study needed."""
+    num_runs_without_looks: int = 0
+    """Runs that all its seeds would have been."""
+
+
+@dataclass(frozen=True)
 class StudyComparison:
     """Every arm against the baseline, in every cell."""
 
@@ -86,6 +122,7 @@ class StudyComparison:
     seeds: tuple[int, ...]
     family_size: int
     """Comparisons that share one error rate."""
+    design: DesignFacts
     num_ok_runs: int
     bad_runs: tuple[BadRunFact, ...]
     cells: tuple[CellFacts, ...]
@@ -96,11 +133,6 @@ class StudyComparison:
     secondary: tuple[Comparison, ...]
     """On every other metric; estimates without a verdict."""
     trends: tuple[TrendFact, ...] = ()
-
-    def metric_of(self, comparison: Comparison) -> Metric:
-        """The metric of one of its comparisons."""
-        name = comparison.metric
-        return self.metric if name == self.metric.name else METRICS[name]
 
     @property
     def judged(self) -> tuple[Comparison, ...]:

@@ -98,8 +98,7 @@ def arm_row(arm: Arm, context: ArmContext) -> ArmRow:
 
     Raises:
         ConfigError: a class without a training example, custom weights that do not fit the classes,
-            or settings that
-            overflow float32.
+            or settings that overflow float32.
         ValueError: a post-hoc arm.
     """
     if arm.kind == "post_hoc":

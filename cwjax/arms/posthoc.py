@@ -43,7 +43,10 @@ class Adjusted(NamedTuple):
 
 @scheme(formula="argmax z - tau log pi", source="Menon et al. 2021", kind="post_hoc")
 def posthoc_logit_adjusted(outputs: RunOutputs, *, tau: ChosenTau = None) -> Adjusted:
-    """The prior of the training split is taken out of the logits."""
+    """The prior of the training split is taken out of the logits.
+
+    tau: factor of the log prior; without it each run takes the best on its validation examples.
+    """
     log_prior = np.log(outputs.class_counts / outputs.class_counts.sum())
 
     def adjust(logits: np.ndarray, tau: float) -> np.ndarray:
@@ -60,11 +63,13 @@ def posthoc_logit_adjusted(outputs: RunOutputs, *, tau: ChosenTau = None) -> Adj
     needs_head=True,
 )
 def tau_norm(outputs: RunOutputs, *, tau: ChosenTau = None) -> Adjusted:
-    """Class vectors, which are longer for frequent classes, are brought to one length (tau = 1).
+    """Class vectors, which are longer for frequent classes, are brought nearer to one length.
 
-    z = f·W + b, so `(z_c − b_c) / ‖w_c‖^τ` are the logits without the features being needed. A
-    class vector of length 0 has logit 0 whatever tau.
+    tau: 0 leaves them as they are, 1 makes them equal; without it each run takes the best on its
+    validation examples.
     """
+    # z = f·W + b, so `(z_c − b_c) / ‖w_c‖^τ` are the logits without the features being needed. A
+    # class vector of length 0 has logit 0 whatever tau.
     norms = np.linalg.norm(outputs.head_kernel.astype(np.float64), axis=0)
     norms = np.where(norms == 0, 1, norms)
 

@@ -55,13 +55,19 @@ def balanced(context: ArmContext, *, drw: BelowOne = 0.0) -> ArmRow:
 
 @scheme(formula="w_c ∝ (1/n_c)^gamma", source="Mahajan et al. 2018", kind="class_weights")
 def inverse_power(context: ArmContext, *, gamma: AtLeastZero = 0.5, drw: BelowOne = 0.0) -> ArmRow:
-    """Between uniform (gamma 0) and balanced (gamma 1) weights."""
+    """Between uniform and balanced weights.
+
+    gamma: 0 is uniform, 1 is balanced.
+    """
     return weighted_row(context, formulas.inverse_power(context.weight_counts, gamma), drw)
 
 
 @scheme(formula="w_c ∝ (1-beta) / (1-beta^n_c)", source="Cui et al. 2019", kind="class_weights")
 def effective_number(context: ArmContext, *, beta: BelowOne = 0.999, drw: BelowOne = 0.0) -> ArmRow:
-    """Further examples of a class count for less, from about 1 / (1 - beta) of them."""
+    """Further examples of a class count for less.
+
+    beta: they do so from about 1 / (1 - beta) examples on.
+    """
     return weighted_row(context, formulas.effective_number(context.weight_counts, beta), drw)
 
 
@@ -71,7 +77,10 @@ def effective_number(context: ArmContext, *, beta: BelowOne = 0.999, drw: BelowO
     kind="class_weights",
 )
 def custom(context: ArmContext, *, file: CustomFile, drw: BelowOne = 0.0) -> ArmRow:
-    """The user's own weights."""
+    """The user's own weights.
+
+    file: of JSON, an object with one number for each class.
+    """
     weights = file.for_classes(context.class_names)
     return replace(uniform_row(context.num_classes), **_class_weight_fields(context, weights, drw))
 
@@ -87,14 +96,20 @@ def focal(
     weights: ClassWeights = UNIFORM,
     drw: BelowOne = 0.0,
 ) -> ArmRow:
-    """Examples that are already right count less."""
+    """Examples that are already right count less.
+
+    gamma: how much less; 0 is plain cross-entropy.
+    """
     fields = _class_weight_fields(context, _weights_of(weights, context), drw)
     return replace(uniform_row(context.num_classes), focal_gamma=gamma, **fields)
 
 
 @scheme(formula="CE(z + tau log pi) in training, z at test", source="Menon et al. 2021")
 def logit_adjusted(context: ArmContext, *, tau: AtLeastZero = 1.0) -> ArmRow:
-    """The prior is in the training logits, so the test logits are without it."""
+    """The prior is in the training logits, so the test logits are without it.
+
+    tau: factor of the log prior; 1 suits balanced accuracy in theory, 0 is plain cross-entropy.
+    """
     return replace(uniform_row(context.num_classes), logit_bias=tau * _log_prior(context))
 
 
@@ -120,7 +135,11 @@ def ldam(
     drw: BelowOne = 0.8,
     weights: ClassWeights = LDAM_WEIGHTS,
 ) -> ArmRow:
-    """Rare classes get larger margins."""
+    """Rare classes get larger margins.
+
+    c: margin of the rarest class, before the logits are scaled.
+    s: scale of the cosine logits, which lie between -1 and 1 without it.
+    """
     fields = _class_weight_fields(context, _weights_of(weights, context), drw)
     margin = c * (context.class_counts.min() / context.class_counts) ** 0.25
     row = uniform_row(context.num_classes)
@@ -131,7 +150,11 @@ def ldam(
 def vector_scaling(
     context: ArmContext, *, gamma: AtLeastZero = 0.15, tau: AtLeastZero = 1.25
 ) -> ArmRow:
-    """Rare classes have to reach larger logits, and the prior is added."""
+    """Rare classes have to reach larger logits, and the prior is added.
+
+    gamma: how much the logits of rare classes are shrunk in training; 0 is not at all.
+    tau: factor of the log prior, as in logit_adjusted.
+    """
     return replace(
         uniform_row(context.num_classes),
         logit_scale=(context.class_counts / context.class_counts.max()) ** gamma,
@@ -141,7 +164,10 @@ def vector_scaling(
 
 @scheme(formula="(1-epsilon) CE + epsilon mean_c nll_c", source="Szegedy et al. 2016")
 def label_smoothing(context: ArmContext, *, epsilon: BelowOne = 0.1) -> ArmRow:
-    """The same smoothing for every class."""
+    """The same smoothing for every class.
+
+    epsilon: share of the loss that goes to all classes alike.
+    """
     return replace(uniform_row(context.num_classes), smoothing=epsilon)
 
 
@@ -152,7 +178,11 @@ def label_smoothing(context: ArmContext, *, epsilon: BelowOne = 0.1) -> ArmRow:
 def label_aware_smoothing(
     context: ArmContext, *, head: BelowOne = 0.4, tail: BelowOne = 0.1
 ) -> ArmRow:
-    """Frequent classes are smoothed more; all like the tail where no class is more frequent."""
+    """Frequent classes are smoothed more; all like the tail where no class is more frequent.
+
+    head: smoothing of the most frequent class.
+    tail: smoothing of the rarest class.
+    """
     counts = context.class_counts
     above_min = (counts - counts.min()) / max(counts.max() - counts.min(), 1)
     smoothing = tail + (head - tail) * np.sin(np.pi / 2 * above_min)
@@ -182,7 +212,11 @@ def progressive_sampling(context: ArmContext) -> ArmRow:
 
 @scheme(formula="x = lam x_i + (1-lam) x_j, labels too, lam ~ Beta", source="Zhang et al. 2018")
 def mixup(context: ArmContext, *, alpha: MixingAlpha = 1.0) -> ArmRow:
-    """Pairs of examples are mixed."""
+    """Pairs of examples are mixed.
+
+    alpha: of the mixing factors' Beta(alpha, alpha); 1 is uniform from 0 to 1, small values hardly
+        mix.
+    """
     return replace(uniform_row(context.num_classes), mixup_alpha=alpha)
 
 
@@ -197,7 +231,12 @@ def remix(
     kappa: AtLeastOne = 3.0,
     tau: Fraction = 0.5,
 ) -> ArmRow:
-    """Mixup whose labels favour the rarer class."""
+    """Mixup whose labels favour the rarer class.
+
+    alpha: as in mixup.
+    kappa: how many times as frequent one class has to be for labels to favour the other.
+    tau: mixing factor of the frequent class's example below which they do.
+    """
     return replace(
         uniform_row(context.num_classes),
         mixup_alpha=alpha,
@@ -217,17 +256,23 @@ def remix(
     needs_head=True,
 )
 def crt(context: ArmContext, *, epochs: StageLength = 0.2) -> ArmRow:
-    """Classifier re-training; the second stage lasts `epochs` times the first."""
+    """Classifier re-training: a second stage trains a new head alone.
+
+    epochs: length of the second stage, in first stages.
+    """
     return _two_stage_row(context, SECOND_STAGE_CRT)
 
 
 @scheme(
-    formula="uniform, then all frozen but one scale a class, p_c = 1/K",
+    formula="uniform, then all frozen but one scale per class, p_c = 1/K",
     source="Kang et al. 2020",
     kind="two_stage",
 )
 def lws(context: ArmContext, *, epochs: StageLength = 0.2) -> ArmRow:
-    """Learnable weight scaling; the second stage lasts `epochs` times the first."""
+    """Learnable weight scaling: a second stage trains one factor per class alone.
+
+    epochs: length of the second stage, in first stages.
+    """
     return _two_stage_row(context, SECOND_STAGE_LWS)
 
 

@@ -38,7 +38,8 @@ class Range:
     def read(self, text: str) -> float:
         """The number, or ConfigError."""
         try:
-            number = float(text)
+            plain = text.isascii() and text == text.strip() and "_" not in text
+            number = float(text if plain else "")
         except ValueError:
             raise ConfigError(f"not a number; give one in {self}") from None
         above = number >= self.low if self.brackets[0] == "[" else number > self.low

@@ -15,8 +15,9 @@ from cwjax.cli.progress import print_plan
 from cwjax.config import RuntimeConfig
 from cwjax.report import words
 from cwjax.store.directory import StudyDirectory
-from cwjax.study.manifest import continued, describe, grown, recorded_threads
+from cwjax.study.manifest import describe, recorded_threads
 from cwjax.study.plan import Plan
+from cwjax.study.run import joined
 from cwjax.training.runs import Run, RunsFailed, StepsFinished
 
 if TYPE_CHECKING:  # JAX takes seconds to import, and what is wrong is told without
@@ -40,14 +41,9 @@ def print_estimate(plan: Plan, path: Path, runtime: RuntimeConfig) -> None:
     from cwjax.training import devices
 
     device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
-    directory, failed = StudyDirectory(path), set()
-    old = directory.read_study()
-    if old is not None:
-        allowed = runtime.allow_environment_change
-        study = continued(describe(plan, device), old, allow_environment_change=allowed)
-        plan = grown(plan, study)
-        if not runtime.retry_failed:
-            failed = {failure.run for failure in study.failures}
+    directory = StudyDirectory(path)
+    plan, study = joined(plan, directory, describe(plan, device), runtime)
+    failed = {failure.run for failure in study.failures}
     print_plan(plan, path)
     missing = [key for key in plan.keys if not directory.has_run(key)]
     runs = [
@@ -59,7 +55,8 @@ def print_estimate(plan: Plan, path: Path, runtime: RuntimeConfig) -> None:
     num_examples = sum(run.num_epochs * len(run.train_indices) for run in runs)
     print(f"{num_examples:,} training examples over all epochs")
     bytes_of = {name: _run_file_bytes(plan, name) for name in plan.cells}
-    print(f"about {sum(bytes_of[key.cell] for key in missing) / 1e6:,.0f} MB of files")
+    megabytes = sum(bytes_of[key.cell] for key in missing) / 1e6
+    print(f"about {megabytes:,.{0 if megabytes > 9 else 1}f} MB of files")
     seconds = sum(work.num_examples / _measured_rate(work, runtime) for work in _works(plan, runs))
     speed = f"{num_examples / seconds:,.0f} examples/s measured here"
     print(f"about {words.duration(seconds)}, at {speed}")

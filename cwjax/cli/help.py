@@ -92,7 +92,7 @@ def _fill(text: str, width: int, first_indent: str = "", indent: str = "") -> st
 def _flag_text(flag: Flag, width: int) -> str:
     left = f"  {flag.name} {flag.value}".rstrip() if flag.name[0] == "-" else f"  {flag.name}"
     indent = " " * INDENT
-    about = re.sub(r"\[default: [^]]{1,40}\]", lambda m: m[0].replace(" ", _NO_BREAK), flag.about)
+    about = re.sub(r"\[default: [^]]{1,20}\]", lambda m: m[0].replace(" ", _NO_BREAK), flag.about)
     text = _fill(about, width, indent, indent)
     text = text.replace(_NO_BREAK, " ")
     beside = len(left) < INDENT - 1

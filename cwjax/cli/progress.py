@@ -18,7 +18,7 @@ from cwjax.errors import one_line
 from cwjax.report import terminal, words
 from cwjax.store.schema import Failure
 from cwjax.study.plan import Cell, Plan
-from cwjax.study.run import Event, Finished, Planned, RunStored
+from cwjax.study.run import Event, Finished, LookTaken, Planned, RunStored
 from cwjax.training.runs import EpochFinished, RunKey, RunsFailed, StepsFinished
 
 LINE_SECONDS = 10
@@ -44,6 +44,8 @@ def print_plan(plan: Plan, directory: Path) -> None:
     else:
         terminal.say(f"{len(cells)} cells: {', '.join(plan.cells)}")
     seeds = words.count(len(design.seeds), "seed")
+    if design.looks:
+        seeds = f"up to {seeds}, results read at {words.listed_numbers(design.looks)}"
     terminal.say(f"arms: {', '.join(design.arm_names)}; {seeds}; results: {directory}")
     sys.stdout.flush()
 
@@ -79,7 +81,9 @@ def follow(events: Iterable[Event], directory: Path, *, quiet: bool) -> Finished
         task = bar.add_task("training", total=planned.num_examples or 1)
         for event in remaining:
             tracker.update(event)
-            bar.update(task, completed=tracker.num_examples)
+            bar.update(task, total=tracker.total_examples or 1, completed=tracker.num_examples)
+            if isinstance(event, LookTaken):
+                bar.console.print(Text(_look_line(event)), soft_wrap=True)
             if isinstance(event, RunsFailed):
                 for line in tracker.failure_lines(event):
                     bar.console.print(Text(line), soft_wrap=True)
@@ -111,6 +115,8 @@ def _follow_lines(events: Iterator[Event], tracker: _Tracker, *, quiet: bool) ->
     last_line = time.monotonic()
     for event in events:
         tracker.update(event)
+        if isinstance(event, LookTaken) and not quiet:
+            terminal.say(_look_line(event), sys.stderr)
         if isinstance(event, RunsFailed):
             for line in tracker.failure_lines(event):
                 terminal.say(line, sys.stderr)
@@ -123,6 +129,10 @@ def _follow_lines(events: Iterator[Event], tracker: _Tracker, *, quiet: bool) ->
     raise AssertionError("a study ends with a Finished event")
 
 
+def _look_line(event: LookTaken) -> str:
+    return words.look_sentence(event.look, event.going_on)
+
+
 class _Tracker:
     """Counts events; knows examples per second and the running mean difference of each arm."""
 
@@ -132,7 +142,6 @@ class _Tracker:
         self._many_cells = len(planned.plan.cells) > 1
         self._baseline = str(design.baseline)
         self._metric = METRICS[design.analysis.metric]
-        self._total_runs = len(planned.plan.keys)
         self._scores: dict[str, dict[str, dict[int, float]]] = {}  # cell -> arm -> seed -> score
         self._cell = ""  # of the run that was stored last
         self._num_runs = self._num_failed = self._num_epochs = 0
@@ -142,6 +151,9 @@ class _Tracker:
     def update(self, event: Event) -> None:
         """Takes one event into account."""
         match event:
+            case Planned():  # after a look: the work up to the next one
+                self._planned = event
+                self._started, self._num_epochs, self.num_examples = time.monotonic(), 0, 0
             case StepsFinished(num_examples=num_examples):
                 self.num_examples += num_examples
             case EpochFinished():
@@ -156,6 +168,11 @@ class _Tracker:
                     by_arm = self._scores.setdefault(key.cell, {})
                     by_arm.setdefault(key.arm, {})[key.seed] = score
 
+    @property
+    def total_examples(self) -> int:
+        """Examples of the work that is planned."""
+        return self._planned.num_examples
+
     def failure_lines(self, event: RunsFailed) -> list[str]:
         """A line for each run that failed."""
         reason = one_line(event.error)
@@ -163,7 +180,7 @@ class _Tracker:
 
     def counts(self) -> str:
         """Runs, failures, epochs, speed, time left."""
-        parts = [f"run {self._num_runs}/{self._total_runs}"]
+        parts = [f"run {self._num_runs}/{self._planned.num_expected}"]
         if self._num_failed:
             parts.append(f"{self._num_failed} failed")
         parts.append(f"epoch {self._num_epochs}/{self._planned.num_epochs}")

@@ -22,6 +22,7 @@ import tyro
 
 from cwjax.cli import command_line
 from cwjax.errors import ConfigError
+from cwjax.store.files import write_atomically
 
 if TYPE_CHECKING:  # statistics take a second to import, and a wrong flag is told without
     from cwjax.analysis.results import StudyComparison
@@ -132,7 +133,6 @@ def _report_directory(flags: Flags, path: Path) -> int:
 def _latex(comparison: StudyComparison, out: Path | None) -> None:
     """Prints the table, or writes it to a file."""
     from cwjax.report.latex import latex_table
-    from cwjax.store.files import write_atomically
 
     table = latex_table(comparison)
     if out is None:
@@ -173,7 +173,6 @@ def _merge(flags: Flags) -> int:
 def _report_side_by_side(paths: Sequence[Path], out: Path) -> int:
     from cwjax.report.pages import side_by_side
     from cwjax.store.directory import StudyDirectory
-    from cwjax.store.files import write_atomically
     from cwjax.study.derive import compare
 
     if len(paths) > MAX_SIDE_BY_SIDE:

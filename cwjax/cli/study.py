@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -113,16 +114,10 @@ def _study(data: Sequence[DataConfig], design: DesignConfig, given: set[str]) ->
                 f"--seeds {seed} is one seed, number {seed}: did you mean --num-seeds {seed}? "
                 "(for that single seed give --num-seeds 1 as well)"
             )
-    return StudyConfig(
-        data=tuple(data),
-        arms=design.arms,
-        baseline=design.baseline,
-        num_seeds=design.num_seeds,
-        seeds=design.seeds,
-        null_control=design.null_control,
-        train=design.train,
-        analysis=design.analysis,
-    )
+    if design.max_seeds is not None and "--num-seeds" in given:
+        raise ConfigError("--num-seeds and --max-seeds exclude each other: give one of them")
+    settings = {each.name: getattr(design, each.name) for each in dataclasses.fields(design)}
+    return StudyConfig(data=tuple(data), **settings)
 
 
 def directory_name(config: StudyConfig) -> str:
@@ -131,7 +126,8 @@ def directory_name(config: StudyConfig) -> str:
     The digits are of all settings but arms, seeds and places: more of those continue a directory.
     """
     data = [each.without_directory() for each in config.data]
-    settings = repr((data, config.train, config.analysis, config.baseline))
+    looks = (config.max_seeds, config.looks)
+    settings = repr((data, config.train, config.analysis, config.baseline, looks))
     name = config.data[0].name() if len(config.data) == 1 else "sweep"
     return f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
@@ -148,12 +144,19 @@ def _written_for_tensorboard(events: Iterable[Event], directory: Path) -> Iterat
         yield event
 
 
+_ARMS_PREFACE = """\
+name:setting=default, then formula, source, what it does, and its settings. Several values make
+several arms, as in tau=0.5,1. Two settings are the same everywhere:
+    weights: class weights, by a scheme of their own, e.g. weights=balanced or
+        weights=effective_number(0.9999)
+    drw: share of the training before they act, at least 0 and below 1"""
+
+
 def print_arms() -> None:
     """Every scheme with its formula, what it does, its settings and source."""
     from cwjax.arms.grammar import list_arms
 
-    print("name:setting=default, then what it does; several values, as in tau=0.5,1, make")
-    print("several arms")
+    print(_ARMS_PREFACE)
     for arm in list_arms():
         print("\n" + ":".join(filter(None, (arm.name, arm.settings))))
         for line in filter(None, (arm.formula, arm.source, *arm.about.splitlines())):

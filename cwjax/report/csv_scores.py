@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from cwjax.analysis.family import Pair, compare_family
+from cwjax.analysis.intervals import error_rate
 from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.pairing import ArmScores, family_size, pairings
-from cwjax.analysis.results import ArmSummary, CellFacts, ScoreSummary, StudyComparison
+from cwjax.analysis.results import ArmSummary, CellFacts, DesignFacts, ScoreSummary, StudyComparison
 from cwjax.analysis.rules import Rules
 from cwjax.errors import ConfigError
 from cwjax.report import words
@@ -217,6 +218,7 @@ def compare_scores(given: CsvScores, baseline: str, rules: Rules) -> StudyCompar
     }
     family = pairings(list(arms), baseline, {})
     pairs = [Pair(pairing, arms[baseline], arms[pairing.treatment]) for pairing in family]
+    judged = compare_family(pairs, rules)
     return StudyComparison(
         metric=rules.metric,
         confidence=rules.confidence,
@@ -225,11 +227,14 @@ def compare_scores(given: CsvScores, baseline: str, rules: Rules) -> StudyCompar
         arms=tuple(arms),
         seeds=tuple(sorted(set().union(*given.scores.values()))),
         family_size=family_size(family),
+        design=DesignFacts(
+            alpha=error_rate(rules.confidence), critical_value=judged.critical_value
+        ),
         num_ok_runs=sum(map(len, given.scores.values())),
         bad_runs=(),
         cells=(CellFacts("", given.name, "none", 1.0),),
         summaries=tuple(_summary(arm, rules.metric) for arm in arms.values()),
-        comparisons=compare_family(pairs, rules) if pairs else (),
+        comparisons=judged.comparisons,
         secondary=(),
     )
 

@@ -70,38 +70,40 @@ class Studio:
         pdf = to_pdf(draw) if self._with_pdf else None
         return ReportFigure(name, title, caption, words.one_line(alt), svg, pdf)
 
-    def differences(
-        self, entries: Sequence[Comparison], metric: Metric, name: str = "differences"
-    ) -> ReportFigure | None:
+    def differences(self, study: StudyComparison, name: str = "differences") -> ReportFigure | None:
         """Every arm's differences; None where nothing was estimated.
 
         Args:
-            entries: comparisons on one metric.
-            metric: theirs.
+            study: of one cell.
             name: of the figure.
         """
-        entries = [entry for entry in entries if entry.estimates is not None]
+        metric = study.metric
+        entries = [entry for entry in study.comparisons if entry.estimates is not None]
         if not entries:
             return None
         texts = []
         for entry in entries:
             assert entry.estimates is not None
             difference = words.signed(metric, entry.estimates.difference)
-            bounds = words.interval(metric, entry.estimates.seed_interval)
+            judged = entry.judged
+            bounds = words.interval(metric, None if judged is None else judged.interval)
             texts.append(f"{entry.pairing.treatment} {difference}, interval {bounds}")
-        baseline = entries[0].pairing.baseline
+        baseline, thin_lines = entries[0].pairing.baseline, ""
+        if any(entry.new_test_sets is not None for entry in entries):
+            thin_lines = (
+                " Thin lines are intervals on new test sets: one that leaves out 0 holds there too."
+            )
         return self.figure(
             name,
             "Difference from the baseline, seed by seed",
-            "Bars are intervals over seeds on this test set: they decide, together with the "
-            "adjusted p-value. Thin lines show how far the mean could move with other test "
-            "examples as well." + _thinned(entries),
+            "Bars are intervals on this test set; all of them hold together, and one that leaves "
+            "out 0 is an established difference." + thin_lines + _thinned(entries),
             f"Differences from {baseline} in {metric.title}: {'; '.join(texts)}.",
-            lambda: plots.differences(entries, metric, self.styles),
+            lambda: plots.differences(entries, metric, study.smallest_effect, self.styles),
         )
 
     def slopes(
-        self, entries: Sequence[Comparison], metric: Metric, scores: Scores
+        self, entries: Sequence[Comparison], metric: Metric, scores: Scores, paired: str
     ) -> ReportFigure | None:
         """Every pair of runs; None where there is none.
 
@@ -109,6 +111,7 @@ class Studio:
             entries: comparisons on one metric.
             metric: theirs.
             scores: on that metric.
+            paired: what the two runs of a pair share, as far as it is known.
         """
         entries = [entry for entry in entries if entry.estimates is not None]
         if not entries:
@@ -121,8 +124,7 @@ class Studio:
         return self.figure(
             "slopes",
             f"Every pair of runs: {metric.title}",
-            "A line is one seed, with the same training examples, initial parameters and order in "
-            "both arms. The bold line joins the means." + _thinned(entries),
+            f"One line per pair: {paired}. The bold line joins the means." + _thinned(entries),
             f"Lines from {entries[0].pairing.baseline} to each arm, one per seed. The score rises "
             f"for {ups} seeds.",
             lambda: plots.slopes(scores, entries, metric, self.styles),
@@ -149,7 +151,8 @@ def comparison_figures(
         arm: {seed: run.scores[part.metric.name] for seed, run in runs.items()}
         for arm, runs in contents.runs.items()
     }
-    slopes = studio.slopes(part.comparisons, part.metric, scores)
+    paired = "one seed, with the same training examples, initial parameters and order in both arms"
+    slopes = studio.slopes(part.comparisons, part.metric, scores, paired)
     return [*([slopes] if slopes else []), *_class_figures(studio, contents)]
 
 

@@ -115,7 +115,7 @@ def overview_page(study: StudyFile, comparison: StudyComparison, *, with_pdf: bo
     return Page(
         title=measured.title(study),
         headline=words.headline(comparison),
-        lead=_lead(comparison, f"{facts} {words.family_sentence(comparison)}"),
+        lead=_lead(comparison, facts),
         opening=(),
         sections=(
             *_failed(comparison),
@@ -160,7 +160,7 @@ def scores_page(comparison: StudyComparison, scores: Scores, *, with_pdf: bool) 
         with_pdf: whether figures are drawn as PDF too.
     """
     studio = Studio(comparison.arms, comparison.baseline, with_pdf=with_pdf)
-    slopes = studio.slopes(comparison.comparisons, comparison.metric, scores)
+    slopes = studio.slopes(comparison.comparisons, comparison.metric, scores, "the same seed")
     return Page(
         title=f"Scores of {comparison.cells[0].dataset}, trained elsewhere",
         headline=words.headline(comparison),
@@ -196,7 +196,11 @@ def side_by_side_page(studies: Sequence[tuple[StudyFile, StudyComparison]]) -> P
         title="cwjax",
         headline=f"{len(studies)} studies side by side",
         lead=f"Each study is judged by itself; an arm has one colour throughout. {_ARM}",
-        opening=(overview, *_settings_that_differ(labels, [study for study, _ in studies])),
+        opening=(
+            overview,
+            *_settings_that_differ(labels, [study for study, _ in studies]),
+            Remarks(tuple(words.definitions(studies[0][1]))),
+        ),
         sections=tuple(
             part
             for label, (study, comparison) in zip(labels, studies, strict=True)
@@ -204,10 +208,8 @@ def side_by_side_page(studies: Sequence[tuple[StudyFile, StudyComparison]]) -> P
                 f"study-{label}",
                 f"{label}: {measured.title(study)}",
                 Paragraph(words.headline(comparison)),
-                _differences(comparison),
-                studio.differences(
-                    comparison.comparisons, comparison.metric, f"differences-{label}"
-                )
+                tables.differences(comparison) if comparison.comparisons else None,
+                studio.differences(comparison, f"differences-{label}")
                 if len(study.cells) == 1
                 else None,
                 tables.scores(comparison),
@@ -233,6 +235,18 @@ def _settings_that_differ(labels: str, studies: Sequence[StudyFile]) -> list[tab
 def _only_cell(study: StudyFile) -> StoredCell | None:
     """The cell of a study that has one."""
     return next(iter(study.cells.values())) if len(study.cells) == 1 else None
+
+
+def _design(comparison: StudyComparison) -> tuple[Block, ...]:
+    """How the study was designed, the history of its looks, and what looks untrained."""
+    notes = words.training_notes(comparison)
+    design = Paragraph(" ".join(words.design_sentences(comparison)))
+    looks = tables.looks(comparison)
+    return (
+        *([Remarks(tuple(notes))] if notes else []),
+        design,
+        *([looks] if looks is not None else []),
+    )
 
 
 def _lead(comparison: StudyComparison, facts: str) -> str:
@@ -266,7 +280,11 @@ def _differences(comparison: StudyComparison) -> tuple[Block, ...]:
     """The table of differences and what its columns mean."""
     if not comparison.comparisons:
         return ()
-    return (tables.differences(comparison), Remarks(tuple(words.definitions(comparison))))
+    return (
+        tables.differences(comparison),
+        Remarks(tuple(words.definitions(comparison))),
+        *_design(comparison),
+    )
 
 
 def _failed(comparison: StudyComparison) -> list[Section]:
@@ -289,7 +307,7 @@ def _verdicts(comparison: StudyComparison, studio: Studio) -> list[Section]:
         "verdicts",
         "Verdicts",
         Verdicts(sentences) if sentences else None,
-        studio.differences(entries, comparison.metric),
+        studio.differences(comparison),
     )
 
 

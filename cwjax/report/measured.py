@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from cwjax.analysis.looks import default_looks
 from cwjax.arms.custom_weights import CustomWeights
 from cwjax.config import AnalysisConfig, DataConfig, TrainConfig
 from cwjax.report import words
@@ -145,7 +146,11 @@ def command(study: StudyFile) -> Command:
     parts += ["--arms", *arms]
     if study.baseline != "uniform":
         parts += ["--baseline", arms[0]]
-    if study.seeds == tuple(range(len(study.seeds))):
+    if study.looks:
+        parts += ["--max-seeds", str(study.looks[-1])]
+        if study.looks != default_looks(study.looks[-1], study.analysis.confidence):
+            parts += ["--looks", *map(str, study.looks)]
+    elif study.seeds == tuple(range(len(study.seeds))):
         parts += ["--num-seeds", str(len(study.seeds))]
     else:
         parts += ["--seeds", *map(str, study.seeds)]
@@ -154,9 +159,7 @@ def command(study: StudyFile) -> Command:
     parts += ["--out", "results/again"]
     note = ""
     if places:
-        note = (
-            f"Put in first, for {PLACEHOLDER}: where {words.listed(places)} lies on your machine."
-        )
+        note = f"Put in first, for {PLACEHOLDER}: the directory of {words.listed(places)}."
     return Command(shlex.join(parts), note)
 
 

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.intervals import Interval
 from cwjax.analysis.metrics import Metric
-from cwjax.analysis.new_test_sets import NewTestSetInterval
 from cwjax.report import words
 from cwjax.report.style import (
     BLUE,
@@ -41,25 +40,29 @@ def in_print(metric: Metric, values: Any) -> Any:
 
 def score_label(metric: Metric) -> str:
     """The label of an axis of scores."""
-    return f"{metric.title}, %" if metric.is_fraction else metric.title
+    return f"{metric.title}, %" if metric.is_fraction else shorten(metric.title)
 
 
 def difference_label(metric: Metric, baseline: str) -> str:
     """The label of an axis of differences."""
     unit = ", percentage points" if metric.is_fraction else ""
     direction = "(better →)" if metric.higher_is_better else "(← better)"
-    return f"difference from {shorten(baseline)} in {metric.title}{unit}  {direction}"
+    return f"difference from {shorten(baseline)} in {shorten(metric.title)}{unit}  {direction}"
 
 
 @styled
 def differences(
-    entries: Sequence[Comparison], metric: Metric, styles: Mapping[str, ArmStyle]
+    entries: Sequence[Comparison],
+    metric: Metric,
+    effect: float | None,
+    styles: Mapping[str, ArmStyle],
 ) -> Figure:
     """Each arm's differences from the baseline: seeds, mean, both intervals, what is detectable.
 
     Args:
         entries: comparisons on one metric that have estimates, at least one.
         metric: of the entries.
+        effect: the smallest one of interest, if one was given.
         styles: of the arms.
     """
     row, top, bottom = 0.56, 0.1, 0.72
@@ -69,8 +72,6 @@ def differences(
     axis = figure.add_axes(
         (left / WIDTH, bottom / height, 1 - (left + 0.15) / WIDTH, row * len(entries) / height)
     )
-    evidence = entries[0].evidence
-    effect = None if evidence is None else evidence.smallest_effect
     if effect is not None:
         band = in_print(metric, effect)
         axis.axvspan(-band, band, color=GRID, alpha=0.55, linewidth=0, zorder=0)
@@ -88,8 +89,8 @@ def differences(
     key = [
         "dots: seeds",
         "diamond: mean",
-        "bar: interval over seeds, this test set",
-        "line: new test sets",
+        "bar: this test set",
+        *(["line: new test sets"] if any(entry.new_test_sets for entry in entries) else []),
         "dotted lines: detectable difference",
         *(["grey: smaller than matters"] if effect is not None else []),
     ]
@@ -100,21 +101,22 @@ def differences(
 def _difference_row(
     axis: Axes, y: float, entry: Comparison, metric: Metric, style: ArmStyle
 ) -> None:
-    estimates, evidence = entry.estimates, entry.evidence
+    estimates, judged = entry.estimates, entry.judged
     assert estimates is not None
 
-    def interval(bounds: Interval | NewTestSetInterval | None, **line: Any) -> None:
+    def interval(bounds: Interval | None, **line: Any) -> None:
         if bounds is not None:
             ends = in_print(metric, [bounds.ci_low, bounds.ci_high])
             axis.plot(ends, [y - 0.12] * 2, solid_capstyle="butt", **line)
 
     interval(entry.new_test_sets, color=MUTED, linewidth=1, marker="|", markersize=7)
-    interval(estimates.seed_interval, color=style.color, linewidth=8, alpha=0.55)
+    together = None if judged is None else judged.interval
+    interval(together, color=style.color, linewidth=8, alpha=0.55)
     mean = in_print(metric, estimates.difference)
     axis.plot(mean, y - 0.12, "D", color=style.color, markersize=7, markeredgecolor=INK)
-    if evidence is not None and evidence.detectable_effect is not None:
+    if entry.power is not None:
         for sign in (-1, 1):
-            tick = sign * in_print(metric, evidence.detectable_effect)
+            tick = sign * in_print(metric, entry.power.detectable_effect)
             axis.plot([tick] * 2, [y - 0.3, y + 0.34], color=MUTED, linewidth=1.2, linestyle=":")
     dots = in_print(metric, selection(entry.differences))
     axis.plot(

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from cwjax.analysis.decision import Key
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.results import CellFacts, StudyComparison
-from cwjax.analysis.verdict import Key
 from cwjax.report import measured, words
 from cwjax.store.contents import CellContents
 
@@ -108,7 +108,8 @@ def scores(study: StudyComparison, metrics: Sequence[Metric] | None = None) -> T
 def differences(study: StudyComparison) -> Table:
     """A row per comparison on the primary metric; what matters most stands left."""
     metric, titles = study.metric, _titles(study)
-    confidence = words.percent(study.confidence)
+    confidence, over_test_sets = words.percent(study.confidence), words.has_new_test_sets(study)
+    looks, several = bool(study.design.planned_looks), study.family_size > 1
     return Table(
         f"Difference from {study.baseline} in {metric.title}, {words.unit(metric)}",
         (
@@ -117,34 +118,79 @@ def differences(study: StudyComparison) -> Table:
             "verdict",
             "difference",
             f"{confidence} interval, this test set",
-            "p, adjusted",
+            *([f"{confidence} interval, new test sets"] if over_test_sets else []),
+            "|t|" if looks else "p, adjusted",
             "P(better)",
-            f"{confidence} interval, new test sets",
+            *(["interval alone"] if several else []),
             "seeds",
         ),
-        tuple(_difference_row(entry, metric, titles) for entry in study.comparisons),
+        tuple(
+            _difference_row(
+                entry, metric, titles, over_test_sets=over_test_sets, looks=looks, several=several
+            )
+            for entry in study.comparisons
+        ),
         num_names=2 if titles else 1,
         by_arm=True,
     )
 
 
 def _difference_row(
-    entry: Comparison, metric: Metric, titles: dict[str, str]
+    entry: Comparison,
+    metric: Metric,
+    titles: dict[str, str],
+    *,
+    over_test_sets: bool,
+    looks: bool,
+    several: bool,
 ) -> tuple[str | Badge, ...]:
-    estimates, evidence = entry.estimates, entry.evidence
+    estimates, judged = entry.estimates, entry.judged
     assert entry.verdict is not None
+    test = None if judged is None else judged.t if looks else judged.p
     return (
         entry.pairing.treatment,
         *([titles[entry.pairing.cell]] if titles else []),
         Badge(entry.verdict.key, words.verdict_label(entry)),
         words.UNDEFINED if estimates is None else words.signed(metric, estimates.difference),
-        words.interval(metric, None if estimates is None else estimates.seed_interval),
-        words.optional(None if evidence is None else evidence.p_holm, words.p_value),
+        words.interval(metric, None if judged is None else judged.interval),
+        *([words.interval(metric, entry.new_test_sets)] if over_test_sets else []),
+        words.optional(test, "{:.1f}".format if looks else words.p_value),
         words.optional(
             None if estimates is None else estimates.probability_better, "{:.2f}".format
         ),
-        words.interval(metric, entry.new_test_sets),
+        *(
+            [words.interval(metric, None if judged is None else judged.interval_alone)]
+            if several
+            else []
+        ),
         str(len(entry.seeds)),
+    )
+
+
+def looks(study: StudyComparison) -> Table | None:
+    """A row per planned look that was taken; None where none was planned."""
+    if not study.design.looks:
+        return None
+    titles = _titles(study)
+
+    def name(cell: str, arm: str) -> str:
+        return f"{arm} ({titles[cell]})" if titles else arm
+
+    return Table(
+        "Planned looks",
+        ("seeds", "|t| that decides", "|t| of each comparison", "decided"),
+        tuple(
+            (
+                str(look.num_seeds),
+                words.optional(look.boundary, "{:.1f}".format),
+                ", ".join(
+                    f"{name(c, a)} {words.optional(t, '{:.1f}'.format)}" for c, a, t in look.t
+                ),
+                words.listed([name(*each) for each in look.decided]) or words.UNDEFINED,
+            )
+            for look in study.design.looks
+        ),
+        is_text=True,
     )
 
 

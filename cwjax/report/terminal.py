@@ -57,8 +57,8 @@ def _sentences(study: StudyComparison) -> Iterator[str]:
             yield from (about + note for note in words.notes(entry, metric))
     else:
         yield from (words.full_verdict(entry, metric) for entry in study.comparisons)
-    if study.family_size > 1:
-        yield words.family_sentence(study)
+    yield from words.training_notes(study)
+    yield " ".join(words.design_sentences(study))
 
 
 def _tables(study: StudyComparison) -> Iterator[Table]:
@@ -72,6 +72,7 @@ def _tables(study: StudyComparison) -> Iterator[Table]:
         secondary = secondary.transposed()
     others = [
         secondary,
+        tables.looks(study),
         tables.trends(study),
         tables.chosen_settings(study),
         tables.failures(study),

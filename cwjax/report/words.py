@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 
-from cwjax.analysis import power
+from cwjax.analysis.decision import Key
 from cwjax.analysis.family import Comparison
-from cwjax.analysis.intervals import Interval
+from cwjax.analysis.intervals import Interval, error_rate
 from cwjax.analysis.metrics import METRICS, Metric
-from cwjax.analysis.new_test_sets import NewTestSetInterval
+from cwjax.analysis.paired import can_reject
 from cwjax.analysis.pairing import BadRun
-from cwjax.analysis.results import ScoreSummary, StudyComparison
-from cwjax.analysis.verdict import Key
+from cwjax.analysis.results import LookFacts, ScoreSummary, StudyComparison
+from cwjax.analysis.shape import shape
 
 UNDEFINED = "–"
 
@@ -27,7 +27,7 @@ VERDICTS: dict[Key, str] = {
     "no_detectable_difference": "no detectable difference",
     "identical": "identical",
     "too_few_seeds": "too few seeds",
-    "no_verdict": "no verdict",
+    "no_randomness": "no randomness",
     "refused": "refused",
 }
 """A verdict's key in words, in the order in which headlines tell them."""
@@ -138,7 +138,7 @@ def mean_std(metric: Metric, summary: ScoreSummary, plus_minus: str = " ± ") ->
     return mean if summary.std is None else mean + plus_minus + score(metric, summary.std)
 
 
-def interval(metric: Metric, bounds: Interval | NewTestSetInterval | None) -> str:
+def interval(metric: Metric, bounds: Interval | None) -> str:
     """`+1.24 to +12.23`."""
     if bounds is None:
         return UNDEFINED
@@ -190,8 +190,11 @@ def profile_title(dataset: str, imbalance: str) -> str:
 
 
 def verdict_label(comparison: Comparison) -> str:
-    """The verdict in a word or two."""
-    return UNDEFINED if comparison.verdict is None else VERDICTS[comparison.verdict.key]
+    """The verdict in a word or a few."""
+    verdict = comparison.verdict
+    if verdict is None:
+        return UNDEFINED
+    return VERDICTS[verdict.key] + " on this test set" * (verdict.claim == "this_test_set")
 
 
 def verdict_sentence(comparison: Comparison, metric: Metric) -> str:
@@ -202,39 +205,42 @@ def verdict_sentence(comparison: Comparison, metric: Metric) -> str:
         metric: the primary metric.
     """
     key = None if comparison.verdict is None else comparison.verdict.key
-    estimates, evidence = comparison.estimates, comparison.evidence
+    estimates, judged = comparison.estimates, comparison.judged
     treatment, baseline = comparison.pairing.treatment, comparison.pairing.baseline
     who = f"{treatment} and {baseline}"
-    if key == "refused":
+    if comparison.facts.refused:
         return (
             f"No verdict: refused for {who}, because {_bad_runs(comparison.facts.refused)} did not "
             "end in a score; drop-pair or worst-score says how to count such runs."
         )
-    if estimates is None or evidence is None:
+    if estimates is None or judged is None:
         return f"No verdict: no pair of runs of {who} is left to judge by."
     n, apart = estimates.num_pairs, f"{who} differ by {_difference(comparison, metric)}"
     if key == "identical":
         return f"{who} are identical: no difference in {metric.title} on any of {count(n, 'seed')}."
-    if key == "no_verdict" and n == 1:
+    if key == "no_randomness":
         return (
-            f"No verdict: one seed shows no variation, {evidence.seeds_floor} are needed; {apart} "
-            "so far."
+            f"No verdict: {who} give the same result on every seed, so the seeds show no "
+            f"variation: {apart}."
         )
-    if key == "no_verdict":
-        return f"No verdict: all {n} differences are equal, so they show no variation: {apart}."
     if key == "too_few_seeds":
         return f"{_seeds_missing(comparison)}; {apart} so far."
     numbers = _numbers(comparison, metric)
     if key == "equivalent":
-        within = amount(metric, evidence.smallest_effect or 0.0)
-        return f"{who} are equivalent within {within}: {numbers}."
+        return f"{who} are equivalent within {_effect(comparison, metric)}: {numbers}."
     if key == "suggestive":
-        decided = estimates.seed_interval is not None and estimates.seed_interval.excludes_zero
-        missing = "the adjusted p-value does not" if decided else "the interval does not"
-        return f"Suggestive, not established: {who} differ by {numbers}; {missing} confirm it."
+        return (
+            f"Suggestive, not established: {who} differ by {numbers}; alone this comparison would "
+            f"pass, {_among(comparison)} it does not."
+        )
     if key == "no_detectable_difference":
         return f"No detectable difference between {who}: {numbers}{_power(comparison, metric)}."
-    return f"{treatment} is {key} than {baseline}{_size(comparison, metric)}: {numbers}."
+    assert comparison.verdict is not None
+    here = " on this test set" * (comparison.verdict.claim == "this_test_set")
+    return (
+        f"{treatment} is {key} than {baseline}{here}{_size(comparison, metric)}: {numbers}."
+        f"{_fragile(comparison)}"
+    )
 
 
 def _difference(comparison: Comparison, metric: Metric) -> str:
@@ -244,25 +250,37 @@ def _difference(comparison: Comparison, metric: Metric) -> str:
 
 
 def _numbers(comparison: Comparison, metric: Metric) -> str:
-    estimates, evidence = comparison.estimates, comparison.evidence
-    assert estimates is not None and evidence is not None  # noqa: PT018
-    bounds = estimates.seed_interval
-    if bounds is None or evidence.p_holm is None:
-        return _difference(comparison, metric)
+    judged = comparison.judged
+    if judged is None or judged.interval is None or judged.t is None:
+        equal = "equal on every seed, " if judged is not None and judged.t is None else ""
+        p = "" if judged is None or judged.p is None else f", p = {p_value(judged.p)}"
+        return f"{_difference(comparison, metric)} ({equal}n = {len(comparison.seeds)}{p})"
     direction = "" if metric.higher_is_better else "lower is better; "
-    p = f"p = {p_value(evidence.p_holm)}"
-    if evidence.num_comparisons > 1:
-        p += f" adjusted for {evidence.num_comparisons} comparisons"
+    test = f"p = {p_value(judged.p)}" if judged.p is not None else f"|t| = {judged.t or 0:.1f}"
+    together = ""
+    if comparison.num_comparisons > 1:
+        together = f" that holds for all {comparison.num_comparisons} comparisons"
     return (
-        f"{_difference(comparison, metric)} ({direction}{percent(bounds.confidence)} interval "
-        f"{interval(metric, bounds)}, n = {estimates.num_pairs}, {p})"
+        f"{_difference(comparison, metric)} ({direction}{percent(judged.interval.confidence)} "
+        f"interval{together} {interval(metric, judged.interval)}, n = {len(comparison.seeds)}, "
+        f"{test})"
     )
+
+
+def _among(comparison: Comparison) -> str:
+    if comparison.num_comparisons > 1:
+        return f"among {comparison.num_comparisons} comparisons"
+    return "at this look"
+
+
+def _effect(comparison: Comparison, metric: Metric) -> str:
+    return amount(metric, comparison.smallest_effect or 0.0)
 
 
 def _size(comparison: Comparison, metric: Metric) -> str:
     """How large the difference is beside the smallest effect of interest, if one was given."""
-    assert comparison.verdict is not None and comparison.evidence is not None  # noqa: PT018
-    bound = amount(metric, comparison.evidence.smallest_effect or 0.0)
+    assert comparison.verdict is not None
+    bound = _effect(comparison, metric)
     match comparison.verdict.size:
         case "more_than":
             return f" by more than {bound}"
@@ -273,29 +291,41 @@ def _size(comparison: Comparison, metric: Metric) -> str:
     return ""
 
 
+def _fragile(comparison: Comparison) -> str:
+    seed = None if comparison.verdict is None else comparison.verdict.fragile_without
+    return "" if seed is None else f" Fragile: without seed {seed} the interval would include 0."
+
+
 def _power(comparison: Comparison, metric: Metric) -> str:
     """What the design could have shown."""
-    evidence = comparison.evidence
-    if evidence is None or evidence.detectable_effect is None or evidence.verdict_power is None:
+    power = comparison.power
+    if power is None:
         return ""
     words = (
-        f"; a true difference of {amount(metric, evidence.detectable_effect)} would be found in "
-        f"{100 * evidence.verdict_power:.0f}% of such studies"
+        f"; this design would reveal a difference of {amount(metric, power.detectable_effect)} or "
+        "more four times in five"
     )
-    if evidence.seeds_needed is not None and evidence.smallest_effect is not None:
-        words += (
-            f", and finding {amount(metric, evidence.smallest_effect)} four times in five takes "
-            f"about {count(evidence.seeds_needed, 'seed')} or more"
-        )
+    if power.seeds_needed is not None:
+        needed = count(power.seeds_needed, "seed")
+        words += f", and one of {_effect(comparison, metric)} with {needed}"
     return words
 
 
+def seeds_floor(confidence: float) -> int:
+    """Seeds below which no verdict is possible, however many comparisons there are."""
+    alpha = error_rate(confidence)
+    return next(n for n in range(1, 64) if can_reject(n, alpha))
+
+
 def _seeds_missing(comparison: Comparison) -> str:
-    assert comparison.evidence is not None
-    family = comparison.evidence.num_comparisons
-    purpose = f" for {count(family, 'comparison')}" if family > 1 else ""
-    needed = comparison.evidence.seeds_floor
-    return f"No verdict yet: {needed} seeds needed{purpose}, {len(comparison.seeds)} run"
+    assert comparison.judged is not None
+    bounds = comparison.estimates
+    confidence = 0.95 if bounds is None else bounds.probability_better_interval.confidence
+    needed, run = seeds_floor(confidence), len(comparison.seeds)
+    if run >= needed:
+        unequal = sum(difference != 0 for difference in comparison.differences)
+        return f"No verdict yet: only {unequal} of {count(run, 'seed')} differ"
+    return f"No verdict yet: {needed} seeds needed, {run} run"
 
 
 def notes(comparison: Comparison, metric: Metric) -> list[str]:
@@ -319,6 +349,26 @@ def notes(comparison: Comparison, metric: Metric) -> list[str]:
     if facts.worst and metric.worst is not None:
         sentences.append(
             f"Counted with the worst score, {metric.worst:g}: {_bad_runs(facts.worst)}."
+        )
+    if comparison.judged is not None and comparison.judged.status == "judged":
+        sentences += _odd_differences(comparison)
+    return sentences
+
+
+def _odd_differences(comparison: Comparison) -> list[str]:
+    """What makes false verdicts likelier than the error rate says."""
+    found, who = shape(comparison.seeds, comparison.differences), comparison.pairing.treatment
+    sentences = []
+    if found.far_seeds:
+        several = len(found.far_seeds) > 1
+        sentences.append(
+            f"The difference of {who} on seed{'s' * several} {seeds_text(found.far_seeds)} "
+            f"{'lie' if several else 'lies'} far from all others: see whether a run collapsed."
+        )
+    if found.skewness is not None:
+        sentences.append(
+            f"The differences of {who} are skewed ({found.skewness:+.1f}): with such, a verdict is "
+            "false more often than the error rate says."
         )
     return sentences
 
@@ -358,10 +408,8 @@ def headline(study: StudyComparison) -> str:
 
 def needs_more_seeds(study: StudyComparison) -> bool:
     """Whether no comparison can have a verdict yet."""
-    return bool(study.judged) and all(
-        entry.evidence is not None and 0 < len(entry.seeds) < entry.evidence.seeds_floor
-        for entry in study.judged
-    )
+    floor = seeds_floor(study.confidence)
+    return bool(study.judged) and all(0 < len(entry.seeds) < floor for entry in study.judged)
 
 
 def _arm_range(arm: str, entries: Sequence[Comparison], study: StudyComparison) -> str:
@@ -397,11 +445,10 @@ def _clause(key: Key, entries: Sequence[Comparison], study: StudyComparison) -> 
         case "no_detectable_difference":
             return f"{who}: no detectable difference from {study.baseline}"
         case "too_few_seeds":
-            evidence, seeds = entries[0].evidence, entries[0].seeds
-            assert evidence is not None
-            return f"{who}: too few seeds ({evidence.seeds_floor} needed, {len(seeds)} run)"
-        case "no_verdict":
-            return f"{who}: no verdict"
+            needed = seeds_floor(study.confidence)
+            return f"{who}: too few seeds ({needed} needed, {len(entries[0].seeds)} run)"
+        case "no_randomness":
+            return f"{who}: no verdict, every seed gives the same"
         case "refused":
             return f"{who}: no verdict, runs diverged or failed"
 
@@ -434,13 +481,79 @@ def family_sentence(study: StudyComparison) -> str:
     """Which comparisons share one error rate; empty where there is none."""
     if study.family_size == 0:
         return ""
-    risk = f"is at most {percent(round(1 - study.confidence, 12))}"
+    risk = f"is at most {percent(error_rate(study.confidence))}"
     if study.family_size == 1:
         return f"There is one comparison, and the chance of a false finding {risk}."
     return (
-        f"The {study.family_size} comparisons are one family: their p-values are adjusted together "
-        f"(Holm), so the chance of any false finding {risk}."
+        f"The {study.family_size} comparisons are one family, judged together by flipping the "
+        f"signs of seeds: the chance of any false finding {risk}, and all their intervals hold "
+        "together."
     )
+
+
+def design_sentences(study: StudyComparison) -> list[str]:
+    """How the study was designed: seeds and looks, the family, what a verdict claims."""
+    design, most = study.design, len(study.seeds)
+    if design.planned_looks:
+        numbers = listed_numbers(design.planned_looks)
+        last = design.looks[-1].num_seeds if design.looks else 0
+        saved = design.num_runs_without_looks - design.num_runs
+        looks = (
+            f"Results were read at planned looks ({numbers} seeds), and an arm that was decided "
+            f"trained no further: {count(last, 'seed')} were enough, which saved "
+            f"{count(saved, 'run')} of {design.num_runs_without_looks}."
+        )
+    elif design.times_judged > 1:
+        looks = (
+            f"Seeds were added after results had been read: this study has been judged "
+            f"{design.times_judged} times, so p is now held against {p_value(design.alpha)}."
+        )
+    else:
+        looks = f"Every arm was trained on the same {count(most, 'seed')}, and judged once."
+    claim = ""
+    if has_new_test_sets(study):
+        claim = (
+            'A verdict of "better" or "worse" holds for new test examples too; one "on this test '
+            'set" could be the luck of these test examples. Neither covers other training data.'
+        )
+    return [sentence for sentence in (looks, family_sentence(study), claim) if sentence]
+
+
+def listed_numbers(numbers: Sequence[int]) -> str:
+    """`8, 10 and 15`."""
+    return " and ".join(filter(None, [", ".join(map(str, numbers[:-1])), str(numbers[-1])]))
+
+
+def look_sentence(look: LookFacts, going_on: int) -> str:
+    """What a planned look found, while the study goes on.
+
+    Args:
+        look: the latest.
+        going_on: comparisons that train on.
+    """
+    decided = listed([arm for _, arm in look.decided])
+    found = f"{decided} decided" if look.decided else "nothing decided"
+    rest = "all answered" if not going_on else f"{count(going_on, 'comparison')} to go on with"
+    return f"look at {look.num_seeds} seeds: {found}, {rest}"
+
+
+def training_notes(study: StudyComparison) -> list[str]:
+    """What looks like training that has come to nothing, in sentences."""
+    sentences = []
+    for cell in study.cells:
+        title = data_title(dataset_name(cell.dataset), cell.imbalance, cell.imbalance_factor)
+        where = "" if len(study.cells) == 1 else f" on {title}"
+        by_number: dict[int, list[str]] = {}
+        for arm, classes in cell.never_predicted.items():
+            by_number.setdefault(len(classes), []).append(arm)
+        for number, arms in sorted(by_number.items(), reverse=True):
+            never, they_are = ("never predict", "they are") if len(arms) > 1 else (
+                "never predicts", "it is")  # fmt: skip
+            sentences.append(
+                f"{listed(arms)} {never} {number} of {cell.num_classes} classes{where}: "
+                f"{they_are} not trained to the end; consider more epochs."
+            )
+    return sentences
 
 
 def seeds_note(family_size: int, num_seeds: int, confidence: float) -> str | None:
@@ -451,14 +564,12 @@ def seeds_note(family_size: int, num_seeds: int, confidence: float) -> str | Non
         num_seeds: of every arm.
         confidence: 1 - α.
     """
-    if family_size == 0:
-        return None
-    floor = power.seeds_floor(family_size, confidence)
-    if num_seeds >= floor:
+    floor = seeds_floor(confidence)
+    if family_size == 0 or num_seeds >= floor:
         return None
     return (
-        f"note: {count(num_seeds, 'seed')} cannot give a verdict for "
-        f"{count(family_size, 'comparison')}, whatever comes out: give at least {floor}"
+        f"note: {count(num_seeds, 'seed')} cannot give a verdict, whatever comes out: give at "
+        f"least {floor}"
     )
 
 
@@ -474,18 +585,30 @@ def chosen_text(values: Sequence[float]) -> str:
     )
 
 
+def has_new_test_sets(study: StudyComparison) -> bool:
+    """Whether there are intervals over new test sets: they need logits."""
+    return any(entry.new_test_sets is not None for entry in study.comparisons)
+
+
 def definitions(study: StudyComparison) -> list[str]:
     """What the columns of a table of differences mean, a sentence each."""
     confidence = percent(study.confidence)
     sentences = [
         f"Which row to use? One whose verdict is better. Each compares one arm with "
         f"{study.baseline}, seed by seed; arms are not compared with one another.",
-        f"Why two {confidence} intervals? The first allows for other seeds on this test set and, "
-        "with p, decides the verdict; the second for other test examples as well.",
-        "P(better): the share of seeds on which the arm beats the baseline; ties count half.",
     ]
+    if has_new_test_sets(study):
+        sentences.append(
+            f"Why two {confidence} intervals? The first allows for other seeds on this test set, "
+            "the second for other test examples as well; one that leaves out 0 is an established "
+            "difference."
+        )
+    sentences.append("P(better): the share of seeds on which the arm wins; ties count half.")
     if study.family_size > 1:
-        sentences.append("p, adjusted: " + family_sentence(study))
+        sentences.append(
+            "Both intervals and p are adjusted for all comparisons together; the interval alone is "
+            "what an arm would have if it were the only one."
+        )
     if any(entry.pairing.control for entry in study.comparisons):
         sentences.append(
             "The A/A control is the baseline under other random keys: its difference is noise."

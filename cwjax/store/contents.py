@@ -84,24 +84,6 @@ def refuse_foreign_runs(directory: StudyDirectory, study: StudyFile) -> None:
         )
 
 
-def check_complete(directory: StudyDirectory, study: StudyFile) -> None:
-    """Checks that every run is stored, or cannot be because one failed.
-
-    Raises:
-        ConfigError: a run is not finished; the first is named.
-    """
-    refuse_foreign_runs(directory, study)
-    failed = {(failure.run.cell, failure.run.seed) for failure in study.failures}
-    keys = study.run_keys
-    missing = [key for key in keys if not directory.has_run(key)]
-    unfinished = [key for key in missing if (key.cell, key.seed) not in failed]
-    if unfinished:
-        raise ConfigError(
-            f"{len(missing)} of {len(keys)} runs are not finished, the first is {unfinished[0]}: "
-            "give the command that trained them again, it continues where it stopped"
-        )
-
-
 def read_cell(directory: StudyDirectory, study: StudyFile, cell: str) -> CellContents:
     """Reads the finished runs of a cell.
 

@@ -24,7 +24,7 @@ from cwjax.config import AnalysisConfig, DataConfig, TrainConfig
 from cwjax.errors import ConfigError, one_line
 from cwjax.training.runs import RunKey
 
-SCHEMA_VERSION = "2.dev1"
+SCHEMA_VERSION = "2.dev2"
 """Of every file of a directory. Directories of development versions are not migrated."""
 
 Status = Literal["ok", "diverged"]
@@ -117,6 +117,18 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True)
+class StoredJudging:
+    """A judging of a study without planned looks that could have established something."""
+
+    look: int
+    """How many there were, this one included."""
+    alpha: float
+    """What its adjusted p is held against."""
+    seeds: tuple[int, ...]
+    """All seeds that were ever judged, ascending."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyFile:
     """`study.json`: what a study is."""
@@ -135,6 +147,10 @@ class StudyFile:
     code: tuple[CodeIdentity, ...] = ()
     """Every code that trained here, in order."""
     failures: tuple[Failure, ...] = ()
+    looks: tuple[int, ...] = ()
+    """Numbers of seeds at which results are read, if that was planned."""
+    judgings: tuple[StoredJudging, ...] = ()
+    """Of a study without planned looks: each is judged more strictly than the one before."""
 
     @property
     def arm_names(self) -> tuple[str, ...]:

@@ -11,14 +11,17 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from cwjax.analysis.family import Comparison, Pair, compare_family
+from cwjax.analysis.family import Comparison, JudgedStudy, conclude
+from cwjax.analysis.intervals import Interval, error_rate
+from cwjax.analysis.looks import Judging, judge_again
 from cwjax.analysis.metrics import METRICS
-from cwjax.analysis.new_test_sets import NewTestSetInterval, new_test_set_interval
-from cwjax.analysis.pairing import ArmScores, Pairing, family_size, pairings
+from cwjax.analysis.new_test_sets import Contributions, contributions, interval_from
+from cwjax.analysis.pairing import family_size
 from cwjax.analysis.results import (
     ArmSummary,
     BadRunFact,
     CellFacts,
+    DesignFacts,
     ScoreSummary,
     StudyComparison,
     TrendFact,
@@ -26,18 +29,26 @@ from cwjax.analysis.results import (
 )
 from cwjax.analysis.rules import rules_for
 from cwjax.analysis.stats import trend
+from cwjax.errors import ConfigError
 from cwjax.report.pages import Figures, write_cell_report, write_study_report
-from cwjax.store.contents import CellContents, check_complete, read_cell
+from cwjax.store.contents import CellContents, read_cell, refuse_foreign_runs
 from cwjax.store.directory import StudyDirectory
-from cwjax.store.schema import RunHeader, StudyFile, to_json
+from cwjax.store.schema import RunRecord, StoredJudging, StudyFile, to_json
+from cwjax.study.judge import (
+    Progress,
+    Runs,
+    has_failed,
+    judge,
+    look_facts,
+    progress,
+    study_pairings,
+)
 from cwjax.study.tables import class_scores_table, history_table, scores_table, to_parquet
 from cwjax.training.runs import RunKey
 
-Runs = dict[RunKey, RunHeader]
-
 
 def derive(directory: StudyDirectory, figures: Figures = "svg") -> StudyComparison:
-    """Writes every derived file of a directory; returns what the study found.
+    """Writes every derived file of a directory, and in `study.json` that it has been judged.
 
     The scores of all cells are compared first, then one cell after the other is read with its
     logits, so that memory does not grow with the number of cells.
@@ -50,8 +61,12 @@ def derive(directory: StudyDirectory, figures: Figures = "svg") -> StudyComparis
         ConfigError: a run is missing, or a file is missing or damaged.
     """
     study = directory.known_study()
-    runs, parts, classes, histories = _headers(directory, study), [], [], []
-    for contents, part in _cells(directory, study, runs):
+    runs, state = _complete(directory, study)
+    known, study = study, with_judging(study)
+    if study != known:
+        directory.write_study(study)
+    parts, classes, histories = [], [], []
+    for contents, part in _cells(directory, study, runs, state):
         parts.append(part)
         if contents.records:
             classes.append(class_scores_table(contents.records, contents.class_names))
@@ -59,7 +74,8 @@ def derive(directory: StudyDirectory, figures: Figures = "svg") -> StudyComparis
                 histories.append(history_table(contents.records))
             write_cell_report(directory, contents, part, figures)
     comparison = _joined(study, parts)
-    directory.write_bytes("scores.parquet", to_parquet(scores_table(study, runs)))
+    scores = scores_table(study, state.expected, runs)
+    directory.write_bytes("scores.parquet", to_parquet(scores))
     for name, tables in (("class_scores", classes), ("history", histories)):
         if tables:
             table = pd.concat(tables, ignore_index=True)
@@ -77,15 +93,50 @@ def compare(directory: StudyDirectory) -> StudyComparison:
         ConfigError: see `derive`.
     """
     study = directory.known_study()
-    parts = [part for _, part in _cells(directory, study, _headers(directory, study))]
-    return _joined(study, parts)
+    runs, state = _complete(directory, study)
+    study = with_judging(study)
+    return _joined(study, [part for _, part in _cells(directory, study, runs, state)])
 
 
-def _headers(directory: StudyDirectory, study: StudyFile) -> Runs:
-    """What the runs' files say of themselves, their arrays apart."""
-    check_complete(directory, study)
+def read_headers(directory: StudyDirectory, study: StudyFile) -> Runs:
+    """What the files of the finished runs say of them, their arrays apart."""
     stored = [key for key in study.run_keys if directory.has_run(key)]
     return {key: directory.read_run_header(key) for key in stored}
+
+
+def with_judging(study: StudyFile) -> StudyFile:
+    """The study with this judging among those without a plan, if it could establish something.
+
+    A study that is extended after it was judged is judged more strictly the next time.
+    """
+    if study.looks:
+        return study
+    known = study.judgings[-1] if study.judgings else None
+    before = None if known is None else Judging(known.look, known.alpha, frozenset(known.seeds))
+    now = judge_again(before, study.seeds, study.analysis.confidence)
+    if now == before or now.look == 0:
+        return study
+    stored = StoredJudging(now.look, now.alpha, tuple(sorted(now.seeds)))
+    return replace(study, judgings=(*study.judgings, stored))
+
+
+def _complete(directory: StudyDirectory, study: StudyFile) -> tuple[Runs, Progress]:
+    """The finished runs of a study that needs no more.
+
+    Raises:
+        ConfigError: a run is not finished; the first is named.
+    """
+    refuse_foreign_runs(directory, study)
+    runs = read_headers(directory, study)
+    state = progress(study, runs)
+    unfinished = [key for key in state.expected if key not in runs and not has_failed(study, key)]
+    if unfinished:
+        raise ConfigError(
+            f"{len(unfinished)} of {len(state.expected)} runs are not finished, the first is "
+            f"{unfinished[0]}: give the command that trained them again, it continues where it "
+            "stopped"
+        )
+    return runs, state
 
 
 def _joined(study: StudyFile, parts: Sequence[StudyComparison]) -> StudyComparison:
@@ -93,34 +144,22 @@ def _joined(study: StudyFile, parts: Sequence[StudyComparison]) -> StudyComparis
     return join(parts, _trends(study, compared))
 
 
-def study_pairings(study: StudyFile) -> tuple[Pairing, ...]:
-    """Who is compared with whom, in every cell: the study's one family and its controls."""
-    return tuple(
-        pairing
-        for name, cell in study.cells.items()
-        for pairing in pairings(study.arm_names, study.baseline, cell.equal_arms, name)
-    )
-
-
 def _cells(
-    directory: StudyDirectory, study: StudyFile, runs: Runs
+    directory: StudyDirectory, study: StudyFile, runs: Runs, state: Progress
 ) -> Iterator[tuple[CellContents, StudyComparison]]:
     """One cell after the other: its contents, and its part of the study's comparisons."""
-    family = study_pairings(study)
-    compared = {
-        metric: compare_family(
-            [_pair(study, runs, pairing, metric) for pairing in family],
-            rules_for(study.analysis, metric),
-        )
+    primary = state.judged or judge(study, runs, study.analysis.metric)
+    secondary = [
+        entry
         for metric in METRICS
-    }
+        if metric != study.analysis.metric
+        for entry in judge(study, runs, metric, num_looks=state.num_looks).comparisons
+    ]
+    rules = rules_for(study.analysis, study.analysis.metric)
+    design = _design_facts(study, state, primary)
     for name in study.cells:
         contents = read_cell(directory, study, name)
-        own = {
-            metric: [entry for entry in entries if entry.pairing.cell == name]
-            for metric, entries in compared.items()
-        }
-        primary = own.pop(study.analysis.metric)
+        contributed = _Contributions(contents)
         yield (
             contents,
             StudyComparison(
@@ -130,68 +169,130 @@ def _cells(
                 baseline=study.baseline,
                 arms=study.arm_names,
                 seeds=study.seeds,
-                family_size=family_size(family),
+                family_size=family_size(study_pairings(study)),
+                design=design,
                 num_ok_runs=sum(record.status == "ok" for record in contents.records),
-                bad_runs=_bad_runs(study, runs, name),
-                cells=(_cell_facts(study, name),),
-                summaries=tuple(_summary(contents, arm) for arm in contents.arms),
+                bad_runs=_bad_runs(state, runs, name),
+                cells=(_cell_facts(contents),),
+                summaries=tuple(_summary(contents, arm, state) for arm in contents.arms),
                 comparisons=tuple(
-                    replace(entry, new_test_sets=_new_test_sets(contents, entry))
-                    for entry in primary
+                    conclude(
+                        entry,
+                        rules,
+                        new_test_sets=contributed.interval(entry),
+                        deterministic=_is_deterministic(contents, entry),
+                    )
+                    for entry in primary.comparisons
+                    if entry.pairing.cell == name
                 ),
-                secondary=tuple(entry for entries in own.values() for entry in entries),
+                secondary=tuple(entry for entry in secondary if entry.pairing.cell == name),
             ),
         )
 
 
-def _pair(study: StudyFile, runs: Runs, pairing: Pairing, metric: str) -> Pair:
-    baseline, treatment = (
-        _arm_scores(study, runs, pairing.cell, arm, metric)
-        for arm in (pairing.baseline, pairing.treatment)
+def _design_facts(study: StudyFile, state: Progress, primary: JudgedStudy) -> DesignFacts:
+    last = study.judgings[-1] if study.judgings else None
+    return DesignFacts(
+        planned_looks=study.looks,
+        looks=look_facts(primary),
+        times_judged=0 if last is None else last.look,
+        alpha=error_rate(study.analysis.confidence) if last is None else last.alpha,
+        critical_value=primary.critical_value,
+        num_runs=len(state.expected),
+        num_runs_without_looks=len(study.run_keys),
     )
-    return Pair(pairing, baseline, treatment)
 
 
-def _arm_scores(study: StudyFile, runs: Runs, cell: str, arm: str, metric: str) -> ArmScores:
-    """The arm's scores on one metric by seed; a seed without a run counts as failed."""
-    good, bad = {}, {}
-    for seed in study.seeds:
-        run = runs.get(RunKey(cell, arm, seed))
-        if run is None or run.status != "ok":
-            bad[seed] = "failed" if run is None else run.status
-        else:
-            score = run.scores[metric]
-            good[seed] = np.nan if score is None else score
-    return ArmScores(arm, good, bad)
+class _Contributions:
+    """What the test examples of a cell contribute to the primary metric; once for each run."""
+
+    def __init__(self, contents: CellContents) -> None:
+        self._contents = contents
+        self._known: dict[RunKey, Contributions] = {}
+
+    def interval(self, entry: Comparison) -> Interval | None:
+        """The interval of a comparison over new seeds and new test examples."""
+        analysis, judged = self._contents.study.analysis, entry.judged
+        runs = [
+            [self._contents.runs[arm].get(seed) for seed in entry.seeds]
+            for arm in (entry.pairing.baseline, entry.pairing.treatment)
+        ]
+        if not METRICS[entry.metric].new_test_sets or judged is None or not entry.seeds:
+            return None
+        if any(run is None or run.status != "ok" for arm in runs for run in arm):
+            return None
+        baseline, treatment = ([self._of(run) for run in arm if run is not None] for arm in runs)
+        return interval_from(baseline, treatment, analysis.confidence, judged.critical_value)
+
+    def _of(self, run: RunRecord) -> Contributions:
+        if run.key not in self._known:
+            self._known[run.key] = contributions(
+                self._contents.study.analysis.metric,
+                run.test_logits,
+                self._contents.examples.test_labels,
+                run.class_counts,
+            )
+        return self._known[run.key]
 
 
-def _bad_runs(study: StudyFile, runs: Runs, cell: str) -> tuple[BadRunFact, ...]:
-    bad = []
-    for arm in study.arm_names:
-        for seed in study.seeds:
-            run = runs.get(RunKey(cell, arm, seed))
-            status = "failed" if run is None else run.status
-            if status != "ok":
-                bad.append(BadRunFact(cell, arm, seed, status))
-    return tuple(bad)
+def _is_deterministic(contents: CellContents, entry: Comparison) -> bool:
+    """Whether both arms predict the same on every seed, so that there is only one run to see."""
+    if len(entry.seeds) < 2:
+        return False
+    for arm in (entry.pairing.baseline, entry.pairing.treatment):
+        runs = [contents.runs[arm].get(seed) for seed in entry.seeds]
+        first = runs[0]
+        if first is None or not all(
+            run is not None and np.array_equal(run.test_logits, first.test_logits) for run in runs
+        ):
+            return False
+    return True
 
 
-def _cell_facts(study: StudyFile, cell: str) -> CellFacts:
-    data = study.cells[cell].data
+def _bad_runs(state: Progress, runs: Runs, cell: str) -> tuple[BadRunFact, ...]:
+    statuses = {
+        key: "failed" if key not in runs else runs[key].status
+        for key in state.expected
+        if key.cell == cell
+    }
+    return tuple(
+        BadRunFact(cell, key.arm, key.seed, status)
+        for key, status in statuses.items()
+        if status != "ok"
+    )
+
+
+def _cell_facts(contents: CellContents) -> CellFacts:
+    study, data = contents.study, contents.cell.data
     return CellFacts(
-        cell=cell,
+        cell=contents.name,
         dataset=data.dataset,
         imbalance=data.imbalance,
         imbalance_factor=data.factor,
         failures=tuple(
             f"{failure.run}: {failure.reason}"
             for failure in study.failures
-            if failure.run.cell == cell
+            if failure.run.cell == contents.name
         ),
+        never_predicted=_never_predicted(contents),
+        num_classes=len(contents.class_names),
     )
 
 
-def _summary(contents: CellContents, arm: str) -> ArmSummary:
+def _never_predicted(contents: CellContents) -> dict[str, tuple[str, ...]]:
+    """Arm -> classes that none of its good runs ever predicts on the test split."""
+    found = {}
+    for arm in contents.arms:
+        runs = contents.ok_runs(arm)
+        if runs:
+            predicted = sum(record.confusion_matrix.sum(axis=0) for record in runs)
+            missing = np.flatnonzero(predicted == 0)
+            if len(missing):
+                found[arm] = tuple(contents.class_names[c] for c in missing)
+    return found
+
+
+def _summary(contents: CellContents, arm: str, state: Progress) -> ArmSummary:
     """Mean and standard deviation over the runs that ended well; None where one is undefined."""
     ok = contents.ok_runs(arm)
     scores = {}
@@ -206,31 +307,10 @@ def _summary(contents: CellContents, arm: str) -> ArmSummary:
     return ArmSummary(
         cell=contents.name,
         arm=arm,
-        num_runs=len(contents.seeds),
+        num_runs=sum((key.cell, key.arm) == (contents.name, arm) for key in state.expected),
         num_ok=len(ok),
         scores=scores,
         chosen={name: tuple(record.chosen[name] for record in ok) for name in settings},
-    )
-
-
-def _new_test_sets(contents: CellContents, comparison: Comparison) -> NewTestSetInterval | None:
-    pairing = comparison.pairing
-    baseline_runs, treatment_runs = (
-        contents.runs[arm] for arm in (pairing.baseline, pairing.treatment)
-    )
-    pairs = [(baseline_runs[seed], treatment_runs[seed]) for seed in comparison.seeds
-             if seed in baseline_runs and seed in treatment_runs]  # fmt: skip
-    if len(pairs) < max(1, len(comparison.seeds)):
-        return None
-    if any(record.status != "ok" for pair in pairs for record in pair):
-        return None
-    return new_test_set_interval(
-        comparison.metric,
-        [baseline.test_logits for baseline, _ in pairs],
-        [treatment.test_logits for _, treatment in pairs],
-        contents.examples.test_labels,
-        np.stack([baseline.class_counts for baseline, _ in pairs]),
-        contents.study.analysis.confidence,
     )
 
 

@@ -41,6 +41,7 @@ def describe(plan: Plan, device: DeviceFacts) -> StudyFile:
         arms=tuple(map(store_arm, design.arms)),
         seeds=design.seeds,
         null_control=design.null_control,
+        looks=design.looks,
         cells={name: _stored_cell(plan, cell) for name, cell in plan.cells.items()},
         environment=Environment(
             versions={
@@ -128,6 +129,11 @@ def continued(new: StudyFile, old: StudyFile, *, allow_environment_change: bool)
             f"the directory holds another study ({'; '.join(differing)}): "
             "give the same settings or another --out"
         )
+    if old.looks != new.looks:
+        raise ConfigError(
+            f"the directory's plan is fixed: it looks at {_numbers(old.looks)} seeds, now at "
+            f"{_numbers(new.looks)}; give the same --max-seeds and --looks, or another --out"
+        )
     by_name = {arm.name: arm for arm in old.arms}
     for arm in new.arms:
         if by_name.setdefault(arm.name, arm) != arm:
@@ -150,6 +156,10 @@ def continued(new: StudyFile, old: StudyFile, *, allow_environment_change: bool)
         environment_changes=tuple(dict.fromkeys([*old.environment_changes, *changes])),
         code=tuple(dict.fromkeys([*old.code, *new.code])),
     )
+
+
+def _numbers(looks: tuple[int, ...]) -> str:
+    return ", ".join(map(str, looks)) or "all"
 
 
 def _cell_differences(old: StudyFile, new: StudyFile) -> list[str]:
@@ -177,6 +187,7 @@ def grown(plan: Plan, study: StudyFile) -> Plan:
         null_control=study.null_control,
         train=plan.design.train,
         analysis=plan.design.analysis,
+        looks=study.looks,
     )
     if design == plan.design:
         return plan

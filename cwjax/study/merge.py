@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from cwjax.analysis.looks import Judging, judge_merged
 from cwjax.analysis.results import StudyComparison
 from cwjax.errors import ConfigError
 from cwjax.report.pages import Figures
@@ -13,9 +14,10 @@ from cwjax.store.contents import refuse_foreign_runs
 from cwjax.store.directory import StudyDirectory, open_study
 from cwjax.store.examples import examples_name
 from cwjax.store.files import write_atomically
-from cwjax.store.schema import StoredCell, StudyFile
+from cwjax.store.schema import StoredCell, StoredJudging, StudyFile
 from cwjax.store.settings import differences
 from cwjax.study.derive import derive
+from cwjax.study.judge import has_failed, progress
 from cwjax.study.manifest import continued
 from cwjax.training.runs import RunKey
 
@@ -47,6 +49,7 @@ def merge(
         old = directory.read_study()
         if old is not None:  # an earlier merge; it may have been interrupted
             continued(study, old, allow_environment_change=True)
+            refuse_foreign_runs(directory, study)  # it may have been extended since
         directory.write_study(study)
         for name, examples in examples_of.items():
             directory.write_bytes(name, examples)
@@ -68,7 +71,22 @@ def _merged_study(sources: Sequence[StudyDirectory], allow_environment_change: b
             raise ConfigError(f"{source.path}: {error}") from error
     stored = {key for source in sources for key in first.run_keys if source.has_run(key)}
     failures = tuple(failure for failure in first.failures if failure.run not in stored)
-    return dataclasses.replace(first, failures=failures)
+    judgings = () if first.looks else _judgings(sources, first)
+    return dataclasses.replace(first, failures=failures, judgings=judgings)
+
+
+def _judgings(sources: Sequence[StudyDirectory], study: StudyFile) -> tuple[StoredJudging, ...]:
+    """Those of the part that was judged most often, and that of the whole, one more."""
+    histories = [source.known_study().judgings for source in sources]
+    last = [
+        Judging(each[-1].look, each[-1].alpha, frozenset(each[-1].seeds))
+        for each in histories
+        if each
+    ]
+    now = judge_merged(last, study.seeds, study.analysis.confidence)
+    if now.look == 0:
+        return ()
+    return (*max(histories, key=len), StoredJudging(now.look, now.alpha, tuple(sorted(now.seeds))))
 
 
 def _merged_pair(first: StudyFile, other: StudyFile, allow_environment_change: bool) -> StudyFile:
@@ -116,12 +134,14 @@ def _merged_cell(
 
 def _check_all_there(sources: Sequence[StudyDirectory], study: StudyFile) -> None:
     """Checks that every run is in one of the directories, before anything is written."""
-    failed = {(failure.run.cell, failure.run.seed) for failure in study.failures}
-    keys = study.run_keys
+    keys: Sequence[RunKey] = study.run_keys
+    if study.looks:  # arms that were decided have fewer runs
+        found = {k: s.read_run_header(k) for s in sources for k in keys if s.has_run(k)}
+        keys = progress(study, found).expected
     missing = [
         key
         for key in keys
-        if (key.cell, key.seed) not in failed and not any(s.has_run(key) for s in sources)
+        if not has_failed(study, key) and not any(s.has_run(key) for s in sources)
     ]
     if missing:
         raise ConfigError(

@@ -8,6 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from cwjax.analysis.looks import Plan as LookPlan
+from cwjax.analysis.looks import default_looks
 from cwjax.analysis.metrics import METRICS, find_metric, score
 from cwjax.analysis.pairing import Pairing, pairings
 from cwjax.analysis.rules import rules_for
@@ -38,6 +40,7 @@ class Design:
         null_control: whether the baseline is trained again under other random keys.
         train: how every run is trained.
         analysis: how arms are compared.
+        looks: numbers of seeds at which results are read, if that is planned.
     """
 
     arms: tuple[Arm, ...]
@@ -45,6 +48,7 @@ class Design:
     null_control: bool
     train: TrainConfig
     analysis: AnalysisConfig
+    looks: tuple[int, ...] = ()
 
     @property
     def baseline(self) -> Arm:
@@ -191,6 +195,10 @@ def parse_design(config: StudyConfig) -> Design:
     find_augmentation(train.augment)
     find_metric(analysis.metric)
     rules_for(analysis, analysis.metric)
+    looks: tuple[int, ...] = ()
+    if config.max_seeds is not None:
+        looks = config.looks or default_looks(config.max_seeds, analysis.confidence)
+        LookPlan(looks, analysis.confidence, analysis.smallest_effect)  # checks them
     baseline = parse_arms([config.baseline])
     if len(baseline) != 1:
         raise ConfigError(
@@ -203,6 +211,7 @@ def parse_design(config: StudyConfig) -> Design:
         null_control=config.null_control,
         train=train,
         analysis=analysis,
+        looks=looks,
     )
     check_post_hoc(design)
     return design

@@ -13,18 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from cwjax.analysis.results import StudyComparison
+from cwjax.analysis.family import JudgedStudy
+from cwjax.analysis.results import LookFacts, StudyComparison
 from cwjax.arms.posthoc import RunOutputs, apply_post_hoc
 from cwjax.config import RuntimeConfig, StudyConfig
 from cwjax.data.sources import ReadOptions
-from cwjax.errors import one_line
+from cwjax.errors import ConfigError, one_line
 from cwjax.store.checkpoints import Checkpoints, Saved
 from cwjax.store.contents import refuse_foreign_runs
 from cwjax.store.directory import StudyDirectory, open_study
 from cwjax.store.examples import keep_examples
 from cwjax.store.record import History, epoch_scores, trained_record, with_test_logits
 from cwjax.store.schema import Failure, RunRecord, Status, StudyFile
-from cwjax.study.derive import derive
+from cwjax.study.derive import derive, read_headers
+from cwjax.study.judge import Progress, look_facts, progress
 from cwjax.study.manifest import continued, describe, grown, recorded_threads, with_cells_of
 from cwjax.study.plan import Plan, make_plan
 from cwjax.training.runs import (
@@ -42,9 +44,10 @@ from cwjax.training.runs import (
 
 @dataclass(frozen=True, eq=False)
 class Planned:
-    """The work of this call is known; always the first event."""
+    """The work of this call, or up to the next look, is known; always the first event."""
 
     plan: Plan  # what the directory holds already included
+    num_expected: int  # runs, finished ones included, at the end or at the next look
     num_runs: int  # to be trained now
     num_finished: int  # found in the directory, arms equal to others and post-hoc arms included
     num_epochs: int  # over the runs to be trained
@@ -61,6 +64,14 @@ class RunStored:
 
 
 @dataclass(frozen=True, eq=False)
+class LookTaken:
+    """Results were read at a planned look; decided arms train no further."""
+
+    look: LookFacts
+    going_on: int  # comparisons that are trained on
+
+
+@dataclass(frozen=True, eq=False)
 class Finished:
     """Every run is stored or has failed, and the tables are derived."""
 
@@ -68,7 +79,7 @@ class Finished:
     failures: tuple[Failure, ...]
 
 
-Event: TypeAlias = Planned | TrainingEvent | RunStored | Finished
+Event: TypeAlias = Planned | TrainingEvent | RunStored | LookTaken | Finished
 
 
 def run(
@@ -123,26 +134,44 @@ def run_plan(plan: Plan, path: Path, runtime: RuntimeConfig) -> Generator[Event,
 def _enter(
     plan: Plan, directory: StudyDirectory, new: StudyFile, runtime: RuntimeConfig
 ) -> tuple[Plan, StudyFile]:
-    """Writes `study.json`, after checking it against the one that is there.
+    """As `joined`, and writes `study.json` and the examples."""
+    plan, study = joined(plan, directory, new, runtime)
+    if study != directory.read_study():
+        directory.write_study(study)
+    for cell in plan.cells.values():
+        keep_examples(directory, cell.dataset)
+    return plan, study
+
+
+def joined(
+    plan: Plan, directory: StudyDirectory, new: StudyFile, runtime: RuntimeConfig
+) -> tuple[Plan, StudyFile]:
+    """A plan and its `study.json` together with what the directory holds; writes nothing.
 
     A directory's arms and seeds only grow, and every arm gets every seed, so the plan that comes
     back may be larger than the one given.
 
+    Args:
+        plan: what is asked for.
+        directory: of the study; it may be new.
+        new: what `describe` says of the plan.
+        runtime: whether the environment may change, and failed runs are trained again.
+
     Raises:
         ConfigError: the directory holds another study.
     """
-    study, old = new, directory.read_study()
-    if old is not None:
+    old = directory.read_study()
+    if old is None:
+        return plan, new
+    try:
         study = continued(new, old, allow_environment_change=runtime.allow_environment_change)
-        refuse_foreign_runs(directory, study)
-        plan = grown(plan, study)
-        study = with_cells_of(study, plan)
-        if runtime.retry_failed:
-            study = dataclasses.replace(study, failures=())
-    if study != old:
-        directory.write_study(study)
-    for cell in plan.cells.values():
-        keep_examples(directory, cell.dataset)
+    except ConfigError as error:
+        raise ConfigError(f"{directory.path}: {error}") from error
+    refuse_foreign_runs(directory, study)
+    plan = grown(plan, study)
+    study = with_cells_of(study, plan)
+    if runtime.retry_failed:
+        study = dataclasses.replace(study, failures=())
     return plan, study
 
 
@@ -167,26 +196,57 @@ class _Driver:
                 self._answered.setdefault(source, []).append(key)
 
     def train(self, trainer: Trainer) -> Generator[Event, None, None]:
-        """Trains what is missing; yields what happens, first the plan of the work."""
+        """Trains what is missing, look by look where looks are planned; yields what happens.
+
+        The first event is the plan of the work, and so is the one after each look.
+        """
         self._complete_untrained()
-        failed = {failure.run for failure in self.study.failures}
-        missing = [
-            run
-            for run in self._plan.trained_runs
-            if run.key not in failed and not self._directory.has_run(run.key)
-        ]
+        self._record_failures(self.study.failures)  # arms may have come since that they answer
+        state, missing = self._next()
         begun = self._checkpoints.load(missing, self.study)
         for saved in begun:
             self._histories |= saved.histories
         stored = [key for key in self._plan.keys if self._directory.has_run(key)]
-        yield self._planned(missing, begun, len(stored))
+        yield self._planned(state, missing, begun)
         for key in stored:
-            header = self._directory.read_run_header(key)
-            yield RunStored(key, header.status, header.scores)
-        if not missing:
-            return
-        continued_runs = sum(len(saved.state.runs) for saved in begun)
-        self._directory.log("training", runs=len(missing), continued=continued_runs)
+            record = self._directory.read_run(key)  # whole: damage is told before anything trains
+            yield RunStored(key, record.status, _defined(record))
+        if state.judged is not None:
+            yield _look_taken(state.judged)
+        while missing:
+            continued_runs = sum(len(saved.state.runs) for saved in begun)
+            self._directory.log("training", runs=len(missing), continued=continued_runs)
+            yield from self._train(trainer, missing, begun)
+            looks_before = state.num_looks
+            state, missing = self._next()
+            begun = []
+            if state.judged is not None and state.num_looks > looks_before:
+                self._directory.log("look", look=state.num_looks)
+                yield _look_taken(state.judged)
+                if missing:
+                    yield self._planned(state, missing, begun)
+
+    def _next(self) -> tuple[Progress, list[Run]]:
+        """How far the study is, and the runs to be trained next."""
+        state = progress(self.study, read_headers(self._directory, self.study))
+        failed = {failure.run for failure in self.study.failures}
+        roots = {self._root(key) for key in state.expected}
+        missing = [
+            run
+            for run in self._plan.trained_runs
+            if run.key in roots and run.key not in failed and not self._directory.has_run(run.key)
+        ]
+        return state, missing
+
+    def _root(self, key: RunKey) -> RunKey:
+        """The run whose training answers a run in the end."""
+        while (source := self._plan.answers[key]) != key:
+            key = source
+        return key
+
+    def _train(
+        self, trainer: Trainer, missing: Sequence[Run], begun: Sequence[Saved]
+    ) -> Generator[Event, None, None]:
         stop = threading.Event()
         with closing(trainer.train(missing, [saved.state for saved in begun], stop)) as events:
             try:
@@ -198,9 +258,7 @@ class _Driver:
                     self._keep(event)
                 raise
 
-    def _planned(
-        self, missing: Sequence[Run], begun: Sequence[Saved], num_finished: int
-    ) -> Planned:
+    def _planned(self, state: Progress, missing: Sequence[Run], begun: Sequence[Saved]) -> Planned:
         batch_size = self._plan.design.train.batch_size
         states = [saved.state for saved in begun]
         epochs_done = sum(state.epoch * len(state.runs) for state in states)
@@ -208,8 +266,9 @@ class _Driver:
         num_examples = sum(run.num_epochs * len(run.train_indices) for run in missing)
         return Planned(
             plan=self._plan,
+            num_expected=len(state.expected),
             num_runs=len(missing),
-            num_finished=num_finished,
+            num_finished=sum(map(self._directory.has_run, state.expected)),
             num_epochs=sum(run.num_epochs for run in missing) - epochs_done,
             num_examples=num_examples - examples_done,
         )
@@ -219,6 +278,7 @@ class _Driver:
         match event:
             case WidthChosen(cells, width):
                 self._record_width(cells, width)
+                return []  # nothing trains yet: who stops at the next event finds a run begun
             case EpochFinished(run=run):
                 if event.epoch == 0:
                     self._histories[run.key] = []
@@ -236,12 +296,18 @@ class _Driver:
                 self._checkpoints.remove_finished(run.key)
                 return [event, *stored]
             case RunsFailed(runs, error):
-                reason = one_line(error)
-                failures = tuple(Failure(run.key, reason) for run in runs)
-                self._write(dataclasses.replace(
-                    self.study, failures=(*self.study.failures, *failures)
-                ))  # fmt: skip
+                self._record_failures([Failure(run.key, one_line(error)) for run in runs])
         return [event]
+
+    def _record_failures(self, failures: Sequence[Failure]) -> None:
+        """Writes down failed runs, and with them those that they would have answered."""
+        with_answered = [
+            Failure(key, failure.reason)
+            for failure in failures
+            for key in self._with_answered(failure.run)
+        ]
+        known = dict.fromkeys([*self.study.failures, *with_answered])
+        self._write(dataclasses.replace(self.study, failures=tuple(known)))
 
     def _write(self, study: StudyFile) -> None:
         if study != self.study:
@@ -284,6 +350,12 @@ class _Driver:
             else:
                 yield from self._store(self._untrained_record(key, source))
 
+    def _with_answered(self, key: RunKey) -> Iterator[RunKey]:
+        """A run and those that it answers, which cannot come where it has failed."""
+        yield key
+        for answered in self._answered.get(key, ()):
+            yield from self._with_answered(answered)
+
     def _complete_untrained(self) -> None:
         """Stores what finished runs answer and a process that ended in between has not stored."""
         for source, keys in self._answered.items():
@@ -319,6 +391,11 @@ class _Driver:
             adjusted.validation_logits,
             cell.dataset.labels[split.test_indices],
         )
+
+
+def _look_taken(judged: JudgedStudy) -> LookTaken:
+    going_on = {entry.pairing.key for entry in judged.comparisons if entry.needs_seeds}
+    return LookTaken(look_facts(judged)[-1], len(going_on))
 
 
 def _defined(record: RunRecord) -> dict[str, float | None]:

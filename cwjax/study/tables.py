@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,14 +13,17 @@ from cwjax.store.schema import RunHeader, RunRecord, StudyFile
 from cwjax.training.runs import RunKey
 
 
-def scores_table(study: StudyFile, runs: dict[RunKey, RunHeader]) -> pd.DataFrame:
+def scores_table(
+    study: StudyFile, expected: Sequence[RunKey], runs: Mapping[RunKey, RunHeader]
+) -> pd.DataFrame:
     """One row per run: cell, its data, arm, seed, status and every metric.
 
     Args:
-        study: gives the runs and their order.
+        study: gives the order of the runs.
+        expected: the runs that the study needed.
         runs: those that are stored; the others have failed.
     """
-    rows = []
+    rows, wanted = [], set(expected)
     for cell, stored in study.cells.items():
         about = {
             "cell": cell,
@@ -30,7 +33,9 @@ def scores_table(study: StudyFile, runs: dict[RunKey, RunHeader]) -> pd.DataFram
         }
         for arm in study.arm_names:
             for seed in study.seeds:
-                run = runs.get(RunKey(cell, arm, seed))
+                if (key := RunKey(cell, arm, seed)) not in wanted:
+                    continue
+                run = runs.get(key)
                 status = "failed" if run is None else run.status
                 scores = dict.fromkeys(METRICS, np.nan) if run is None else _with_nan(run)
                 rows.append({**about, "arm": arm, "seed": seed, "status": status, **scores})

@@ -1,9 +1,9 @@
 """Where runs train: lanes of devices, and how many runs a lane holds side by side.
 
-A *lane* trains one chunk of runs at a time. On CPU there is a lane a core, and each trains single
+A *lane* trains one chunk of runs at a time. On CPU there is one lane per core, each for single
 runs: nothing is shared, so a run's bits depend on nothing but the run. All cores are one JAX
 device, which executes a program in each thread that calls it, so the lanes use one compiled copy
-(a device a core would compile one each). On accelerators all devices together are one lane that
+(one device per core would compile one each). On accelerators all devices together are one lane that
 trains a wide chunk: each device its share, vmapped.
 """
 

@@ -63,7 +63,7 @@ class LocalTrainer:
         self._datasets = datasets
         self._config = config
         self._runtime = runtime
-        self._widths = widths
+        self._widths = dict(widths)
 
     def train(
         self, runs: Sequence[Run], begun: Sequence[ChunkState], stop: threading.Event
@@ -107,7 +107,8 @@ class LocalTrainer:
         while True:
             used = default_lanes(chosen)[: self._runtime.max_parallel_runs]
             engine = Engine(dataset, programs, self._config, used)
-            yield WidthChosen(tuple(cells), engine.width)  # as its devices fill up
+            self._widths |= dict.fromkeys(cells, engine.width)  # as its devices fill up
+            yield WidthChosen(tuple(cells), engine.width)
             for state in begun:
                 check_state(state, engine.state_shapes(runs[0]))
             missing = [run for run in runs if run not in finished]
@@ -116,6 +117,8 @@ class LocalTrainer:
                     for event in events:
                         if isinstance(event, RunFinished):
                             finished.add(event.run)
+                        if isinstance(event, RunsFailed):
+                            finished.update(event.runs)
                         yield event
                 return
             except OutOfDeviceMemory:

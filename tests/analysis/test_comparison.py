@@ -7,12 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from cwjax.analysis import family
-from cwjax.analysis.family import Comparison, Pair, compare_family, paired_comparison
+from cwjax import api
+from cwjax.analysis.family import Comparison, Pair, Seeds, compare_family
+from cwjax.analysis.looks import Plan
 from cwjax.analysis.metrics import METRICS, find_metric
+from cwjax.analysis.paired import Differences, judge_family
 from cwjax.analysis.pairing import ArmScores, BadRun, Pairing, SeedFacts, family_size, pairings
 from cwjax.analysis.rules import Rules
-from cwjax.analysis.stats import holm
+from cwjax.api import paired_comparison
 from cwjax.errors import ConfigError
 from cwjax.store.schema import from_json, to_json
 
@@ -31,7 +33,7 @@ def baseline(**changes):
     return dataclasses.replace(ArmScores("uniform", UNIFORM), **changes)
 
 
-def compare_arms(arms, baseline, rules, *, equal_arms=None, controls=()):
+def compare_arms(arms, baseline, rules, *, equal_arms=None, controls=(), seeds=None):
     """Each arm with the baseline; an equal arm, which is not trained itself, has its equal's runs.
 
     Args:
@@ -40,6 +42,7 @@ def compare_arms(arms, baseline, rules, *, equal_arms=None, controls=()):
         rules: what they are judged by.
         equal_arms: arms without runs of their own -> the arm whose runs they have.
         controls: names of A/A controls.
+        seeds: how they were planned.
     """
     runs = {each.name: each for each in arms}
     for name, other in (equal_arms or {}).items():
@@ -50,7 +53,8 @@ def compare_arms(arms, baseline, rules, *, equal_arms=None, controls=()):
             for pairing in pairings(list(runs), baseline, equal_arms or {}, controls=controls)
         ],
         rules,
-    )
+        seeds,
+    ).comparisons
 
 
 def by_treatment(results: tuple[Comparison, ...]) -> dict[str, Comparison]:
@@ -58,31 +62,66 @@ def by_treatment(results: tuple[Comparison, ...]) -> dict[str, Comparison]:
 
 
 def test_docstring_example():
-    outcome = doctest.testmod(family)
+    outcome = doctest.testmod(api)
     assert outcome.attempted >= 5
     assert outcome.failed == 0
 
 
-def test_family_is_adjusted_by_holm():
+def test_the_family_is_judged_by_the_joint_flips():
     arms = [arm("a", 0.003, seed=1), arm("b", 0.002, seed=2), arm("c", 0.0, seed=3)]
     results = compare_arms([baseline(), *arms], "uniform", Rules())
-    raw = [r.estimates.p_value for r in results]
-    assert [r.evidence.p_holm for r in results] == list(holm(raw))
-    assert {r.evidence.num_comparisons for r in results} == {3}
+    together = judge_family(
+        [Differences.between(r.seeds, [0.0] * 10, r.differences) for r in results]
+    )
+    for result, expected in zip(results, together.comparisons, strict=True):
+        assert (result.judged.p, result.judged.p_raw) == (expected.p, expected.p_raw)
+        assert result.judged.interval.ci_low == pytest.approx(expected.interval.ci_low)
+    assert any(r.judged.p > r.judged.p_raw for r in results)
+    assert {r.num_comparisons for r in results} == {3}
     assert [r.pairing.treatment for r in results] == ["a", "b", "c"]
 
 
 def test_paired_comparison_adjusts_by_bonferroni():
-    a = list(arm("a", 0.003, seed=1).scores.values())
+    a = list(arm("a", 0.002, seed=1).scores.values())
+    alone = paired_comparison(list(UNIFORM.values()), a)
     result = paired_comparison(list(UNIFORM.values()), a, num_comparisons=3)
-    assert result.evidence.p_holm == min(1, 3 * result.estimates.p_value)
+    assert result.judged.p == 3 * alone.judged.p < 1
+    assert result.judged.interval.ci_low < alone.judged.interval.ci_low
+
+
+@pytest.mark.parametrize("side", ["baseline_scores", "treatment_scores"])
+def test_percent_is_refused(side):
+    scores = {"baseline_scores": [0.82, 0.83], "treatment_scores": [0.84, 0.85]}
+    with pytest.raises(ConfigError, match=f"{side} has 84: balanced accuracy is a fraction from 0"):
+        paired_comparison(**scores | {side: [0.82, 84]})
+    assert paired_comparison([82, 83], [84, 85], metric="loss").estimates.difference == 2
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_what_cannot_be_judged_leaves_the_others_as_they_are(planned):
+    """An arm that is refused, identical or has too few seeds takes no power from the others."""
+    others = [baseline(), arm("a", 0.003, seed=1), arm("b", 0.002, seed=2)]
+    few = arm("few", 0.01, seed=3)
+    idle = [
+        arm("refused", 0.01, bad={3: "diverged"}),
+        dataclasses.replace(baseline(), name="same"),
+        dataclasses.replace(few, scores={s: few.scores[s] for s in range(5)}),
+    ]
+    seeds = Seeds(Plan((8, 10)), tuple(range(10)), 2) if planned else None
+    before = by_treatment(compare_arms(others, "uniform", Rules(), seeds=seeds))
+    after = by_treatment(compare_arms([*others, *idle], "uniform", Rules(), seeds=seeds))
+    for name in ("a", "b"):
+        assert after[name].judged == before[name].judged
+        assert after[name].verdict == before[name].verdict
+    keys = [after[name].verdict.key for name in ("refused", "same", "few")]
+    assert keys == ["refused", "identical", "too_few_seeds"]
 
 
 def test_control_is_outside_the_family():
     arms = [baseline(), arm("a", 0.01, seed=1), arm("null", 0.0, seed=2)]
     results = by_treatment(compare_arms(arms, "uniform", Rules(), controls=["null"]))
-    assert results["a"].evidence.num_comparisons == 1
-    assert results["null"].evidence.p_holm == results["null"].estimates.p_value
+    assert results["a"].num_comparisons == 1
+    assert results["null"].judged.p == results["null"].judged.p_raw
     assert results["null"].pairing.control
     assert not results["a"].pairing.control
 
@@ -92,9 +131,9 @@ def test_equal_arms_count_once():
     equal_arms = {"balanced_softmax": "logit_adjusted", "balanced": "uniform"}
     results = by_treatment(compare_arms(arms, "uniform", Rules(), equal_arms=equal_arms))
     assert set(results) == {"logit_adjusted", "c", "balanced_softmax", "balanced"}
-    assert results["logit_adjusted"].evidence.num_comparisons == 2
+    assert results["logit_adjusted"].num_comparisons == 2
     twin, original = results["balanced_softmax"], results["logit_adjusted"]
-    assert twin.evidence == original.evidence
+    assert twin.judged == original.judged
     assert twin.verdict == original.verdict
     assert twin.pairing.same_as == "logit_adjusted"
     assert original.pairing.same_as is None
@@ -109,7 +148,7 @@ def test_baseline_may_be_the_untrained_twin():
     results = by_treatment(compare_arms(arms, "balanced", Rules(), equal_arms=equal_arms))
     assert results["uniform"].verdict.key == "identical"
     assert results["uniform"].pairing.same_as == "balanced"
-    assert results["c"].evidence.num_comparisons == 1
+    assert results["c"].num_comparisons == 1
 
 
 def test_an_equal_arm_counts_once_whatever_stands_first():
@@ -130,12 +169,12 @@ def test_cells_of_a_sweep_are_one_family():
         Pair(Pairing(cell, "uniform", "a"), baseline(), arm("a", 0.003, seed=1))
         for cell in ("10", "100")
     ]
-    results = compare_family(pairs, Rules())
+    results = compare_family(pairs, Rules()).comparisons
     assert [r.pairing.cell for r in results] == ["10", "100"]
-    assert {r.evidence.num_comparisons for r in results} == {2}
-    planned = compare_family(pairs, Rules(num_comparisons=5))
-    assert planned[0].evidence.num_comparisons == 5
-    assert planned[0].evidence.p_holm == min(1, 5 * planned[0].estimates.p_value)
+    assert {r.num_comparisons for r in results} == {2}
+    planned = compare_family(pairs, Rules(num_comparisons=5)).comparisons
+    assert planned[0].num_comparisons == 5
+    assert planned[0].judged.p == min(1, 3 * results[0].judged.p)  # three such families
 
 
 @pytest.mark.fault(51)
@@ -145,10 +184,10 @@ def test_diverged_run_is_refused_by_name_and_stays_in_the_family():
     refused = results["a"]
     assert refused.verdict.key == "refused"
     assert refused.facts == SeedFacts(refused=(BadRun("a", 3, "diverged"),))
-    assert refused.estimates is refused.evidence is None
+    assert refused.estimates is refused.judged is None
     assert refused.seeds == refused.differences == ()
-    assert results["b"].evidence.num_comparisons == 2
-    assert results["b"].evidence.p_holm == 2 * results["b"].estimates.p_value
+    assert results["b"].num_comparisons == 2
+    assert results["b"].judged.p == results["b"].judged.p_raw
 
 
 @pytest.mark.fault(51)
@@ -188,7 +227,7 @@ def test_all_runs_diverged():
     (refused,) = compare_arms([baseline(), all_bad], "uniform", Rules())
     assert refused.verdict.key == "refused"
     (dropped,) = compare_arms([baseline(), all_bad], "uniform", Rules(diverged="drop-pair"))
-    assert dropped.verdict.key == "no_verdict"
+    assert dropped.verdict.key == "refused"
     assert dropped.estimates is None
     assert len(dropped.facts.dropped) == len(UNIFORM)
     (worst,) = compare_arms([baseline(), all_bad], "uniform", Rules(diverged="worst-score"))
@@ -215,6 +254,7 @@ def test_undefined_scores():
     (result,) = compare_arms(arms, "uniform", rules)
     assert result.estimates is None
     assert result.facts == SeedFacts(undefined=(BadRun("a", 4, "undefined"),))
+    assert result.seeds == result.differences == ()
 
 
 @pytest.mark.fault(53)
@@ -228,7 +268,7 @@ def test_nan_never_reaches_a_number():
 def test_secondary_metric_has_estimates_and_no_verdict():
     rules = Rules(metric=METRICS["accuracy"], primary=False)
     (result,) = compare_arms([baseline(), arm("a", 0.01)], "uniform", rules)
-    assert result.verdict is result.evidence is None
+    assert result.verdict is result.judged is None
     assert result.estimates.difference == pytest.approx(0.01, abs=0.004)
 
 
@@ -267,7 +307,7 @@ def test_impossible_settings(settings, message):
 
 def test_loss_may_have_a_large_smallest_effect():
     result = paired_comparison([0.5, 0.6], [0.6, 0.6], metric="loss", smallest_effect=1.5)
-    assert result.evidence.smallest_effect == 1.5
+    assert result.comparison.smallest_effect == 1.5
 
 
 @pytest.mark.parametrize(

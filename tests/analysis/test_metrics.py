@@ -19,7 +19,7 @@ from cwjax.analysis.evaluation import (
     confusion_matrix,
     head_middle_tail,
 )
-from cwjax.analysis.metrics import METRICS, class_scores, resampled_score, score, scores
+from cwjax.analysis.metrics import METRICS, class_scores, score, scores
 
 
 @st.composite
@@ -75,6 +75,18 @@ def reference_scores(logits, labels, counts):
         "auroc": np.nan
         if one_class
         else np.mean([sk.roc_auc_score(labels == c, ranked[:, c]) for c in present]),
+        "average_precision": np.mean(
+            [sk.average_precision_score(labels == c, ranked[:, c]) for c in present]
+        ),
+        "balanced_nll": sk.log_loss(
+            labels,
+            probabilities,
+            labels=range(num_classes),
+            sample_weight=1 / np.bincount(labels)[labels],
+        ),
+        "brier": np.mean(
+            ((probabilities - np.eye(num_classes)[labels]) ** 2).sum(axis=1)  # Brier 1950
+        ),
         "recall_head": group(by_size[:third]),
         "recall_middle": group(by_size[third : num_classes - third]),
         "recall_tail": group(by_size[num_classes - third :]),
@@ -166,20 +178,6 @@ def test_auroc_counts_ties_half():
     assert np.isnan(auroc(np.array([1.0, 0.0]), np.array([True, True])))
 
 
-@settings(deadline=None, max_examples=40)
-@given(runs(), st.integers(0, 2**32 - 1))
-def test_resampled_scores_are_the_scores_of_the_drawn_examples(run, seed):
-    logits, labels, counts = run
-    rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
-    drawn = [np.concatenate([rng.choice(m, m.size) for m in members]) for _ in range(3)]
-    repeats = np.stack([np.bincount(examples, minlength=labels.size) for examples in drawn])
-    for name in METRICS:
-        expected = [score(name, logits[i], labels[i], counts) for i in drawn]
-        actual = resampled_score(name, logits, labels, counts, repeats)
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12, err_msg=name)
-
-
 def test_saturated_logits_give_finite_scores():
     logits = np.array([[1e4, -1e4], [-1e4, 1e4]], np.float32)
     result = scores(logits, np.array([0, 0]), np.array([3, 3]))
@@ -209,8 +207,16 @@ def test_bad_input_raises(logits, labels, counts, message):
 
 def test_registry_says_which_way_is_better():
     lower = {name for name, metric in METRICS.items() if not metric.higher_is_better}
-    assert lower == {"loss", "ece", "classwise_ece"}
-    assert all(metric.worst == (1.0 if name in lower else 0.0)
-               for name, metric in METRICS.items() if name != "loss")  # fmt: skip
-    assert METRICS["loss"].worst is None
-    assert not METRICS["loss"].is_fraction
+    assert lower == {"loss", "balanced_nll", "brier", "ece", "classwise_ece"}
+    unbounded = {"loss", "balanced_nll"}
+    assert {name for name, metric in METRICS.items() if metric.worst is None} == unbounded
+    worst = {name: 2.0 if name == "brier" else 1.0 if name in lower else 0.0 for name in METRICS}
+    assert all(METRICS[name].worst == worst[name] for name in METRICS.keys() - unbounded)
+    assert {name for name, m in METRICS.items() if not m.is_fraction} == {*unbounded, "brier"}
+
+
+def test_worst_scores_are_reached():
+    wrong = scores(np.array([[1e4, -1e4], [-1e4, 1e4]]), np.array([1, 0]), np.array([3, 3]))
+    assert wrong["brier"] == METRICS["brier"].worst
+    assert wrong["auroc"] == 0
+    assert wrong["balanced_nll"] == 2e4

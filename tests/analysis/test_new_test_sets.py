@@ -3,14 +3,22 @@
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cwjax.analysis import new_test_sets
+from cwjax.analysis.intervals import mean_interval
 from cwjax.analysis.metrics import METRICS, score
-from cwjax.analysis.new_test_sets import new_test_set_interval, two_way_variance
-from cwjax.analysis.stats import mean_interval
+from cwjax.analysis.new_test_sets import (
+    contributions,
+    interval_from,
+    new_test_set_interval,
+    two_way_variance,
+)
 
 LABELS = np.repeat(np.arange(3), [40, 30, 20])
 COUNTS = np.tile([120, 60, 10], (5, 1))
+SMOOTH = sorted(name for name, metric in METRICS.items() if metric.new_test_sets)
+ONE_STRATUM = {"accuracy", "loss", "brier"}
 
 
 def logits(shift, seed):
@@ -53,57 +61,127 @@ def by_hand(d, labels):
 @pytest.mark.parametrize("groups", [LABELS, np.zeros_like(LABELS)])
 def test_variance_is_the_formula(groups):
     d = np.random.default_rng(0).integers(-1, 2, (4, 90)) + np.sin(np.arange(90))
-    assert two_way_variance(d, groups).value == pytest.approx(by_hand(d, groups), abs=1e-12)
+    classes = np.unique(groups)
+    scores = [np.mean([row[groups == c].mean() for c in classes]) for row in d]
+    actual = two_way_variance(scores, d / len(classes), groups)
+    assert actual.value == pytest.approx(by_hand(d, groups), abs=1e-12)
 
 
 def test_degrees_of_freedom():
     # Examples explain nothing beyond the residual: only the seeds' term is left, with n - 1.
     d = np.array([[1, -1, 1, -1], [-1, 1, -1, 1], [0.5, 0.5, 0.5, 0.5]])
-    only_seeds = two_way_variance(d, np.zeros(4, int))
+    only_seeds = two_way_variance(d.mean(axis=1), d, np.zeros(4, int))
     assert only_seeds.df == pytest.approx(2)
     assert only_seeds.value == pytest.approx(np.var(d.mean(axis=1), ddof=1) / 3)
     # Seeds explain nothing: the examples' term, with N - 1.
-    only_examples = two_way_variance(np.tile([0.0, 1, 0, 1, 1], (4, 1)), np.zeros(5, int))
+    d = np.tile([0.0, 1, 0, 1, 1], (4, 1))
+    only_examples = two_way_variance(d.mean(axis=1), d, np.zeros(5, int))
     assert only_examples.df == pytest.approx(4)
     assert only_examples.value == pytest.approx(0.3 / 5)
+
+
+@st.composite
+def runs(draw):
+    """At least two examples of each class that is present; many ties; classes may be absent."""
+    num_classes = draw(st.integers(2, 4))
+    sizes = draw(st.lists(st.integers(2, 6), min_size=2, max_size=num_classes))
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    values = rng.integers(-3, 4, (labels.size, num_classes)) / 2
+    return values.astype(np.float32), labels, draw(st.permutations([5, 50, 500, 5][:num_classes]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(runs())
+def test_contributions_are_the_scores_without_each_example(run):
+    values, labels, counts = run
+    for metric in SMOOTH:
+        actual = contributions(metric, values, labels, counts)
+        assert actual.score == pytest.approx(score(metric, values, labels, counts), nan_ok=True)
+        if np.isnan(actual.score):
+            continue
+        strata = np.zeros_like(labels) if metric in ONE_STRATUM else labels
+        np.testing.assert_array_equal(actual.strata, strata)
+        expected = np.array(
+            [
+                (np.sum(strata == strata[j]) - 1)
+                * (
+                    actual.score
+                    - score(metric, np.delete(values, j, 0), np.delete(labels, j), counts)
+                )
+                for j in range(labels.size)
+            ]
+        )
+        # Contributions are only compared within strata: a constant there does not matter.
+        for stratum in np.unique(strata):
+            part = strata == stratum
+            shift = expected[part].mean() - actual.values[part].mean()
+            np.testing.assert_allclose(
+                actual.values[part] + shift, expected[part], rtol=0, atol=1e-9, err_msg=metric
+            )
+
+
+def test_every_smooth_metric_has_contributions_and_no_other():
+    assert set(METRICS) - set(SMOOTH) == {"worst_class_recall", "g_mean", "ece", "classwise_ece"}
+    for metric in METRICS:
+        result = new_test_set_interval(metric, BASELINE, TREATMENT, LABELS, COUNTS)
+        assert (result is not None) == METRICS[metric].new_test_sets
+    with pytest.raises(ValueError, match="g_mean has no contributions: only accuracy, "):
+        contributions("g_mean", BASELINE[0], LABELS, COUNTS[0])
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy"])
 def test_interval_of_accuracies(metric):
     result = new_test_set_interval(metric, BASELINE, TREATMENT, LABELS, COUNTS, 0.9)
     correct = [np.stack([r.argmax(1) == LABELS for r in a]) * 1.0 for a in (BASELINE, TREATMENT)]
-    groups = LABELS if metric == "balanced_accuracy" else np.zeros_like(LABELS)
-    variance = two_way_variance(correct[1] - correct[0], groups)
+    d = correct[1] - correct[0]
+    if metric == "accuracy":
+        variance = two_way_variance(d.mean(axis=1), d, np.zeros_like(LABELS))
+        assert variance.value == pytest.approx(by_hand(d, np.zeros_like(LABELS)))
+    else:
+        variance = two_way_variance(differences(metric), d / 3, LABELS)
+        assert variance.value == pytest.approx(by_hand(d, LABELS))
     half = scipy.stats.t.ppf(0.95, variance.df) * np.sqrt(variance.value)
     centre = np.mean(differences(metric))
     assert result.ci_low == pytest.approx(centre - half, abs=1e-12)
     assert result.ci_high == pytest.approx(centre + half, abs=1e-12)
-    seeds_only = mean_interval(differences(metric), 0.9)
-    assert result.ci_high - result.ci_low > seeds_only.ci_high - seeds_only.ci_low
-    assert "Satterthwaite" in result.method
 
 
-@pytest.mark.parametrize("metric", sorted(set(METRICS) - {"accuracy", "balanced_accuracy"}))
-def test_interval_of_other_metrics(metric, monkeypatch):
-    monkeypatch.setattr(new_test_sets, "NUM_RESAMPLES", 40)
+@pytest.mark.parametrize("metric", SMOOTH)
+def test_never_narrower_than_the_seed_interval(metric):
+    d = differences(metric)
     result = new_test_set_interval(metric, BASELINE, TREATMENT, LABELS, COUNTS)
+    seeds = mean_interval(d, 0.95)
+    assert result.ci_low <= seeds.ci_low + 1e-12
+    assert result.ci_high >= seeds.ci_high - 1e-12
+    assert (result.ci_low + result.ci_high) / 2 == pytest.approx(np.mean(d))
     assert result == new_test_set_interval(metric, BASELINE, TREATMENT, LABELS, COUNTS)
-    assert result.ci_low < np.mean(differences(metric)) < result.ci_high
-    assert "a little too wide" in result.method
 
 
-def test_bootstrap_is_a_little_too_wide():
-    result = new_test_set_interval("loss", BASELINE, TREATMENT, LABELS, COUNTS)
-    centred = []
-    for b, t in zip(BASELINE, TREATMENT, strict=True):
-        nll = [scipy.special.logsumexp(z, axis=1) - z[np.arange(90), LABELS] for z in (b, t)]
-        centred.append(nll[1] - nll[0])
-    # The loss is a mean over examples; stratified, its exact variance weights classes by size.
-    d, sizes = np.array(centred), np.bincount(LABELS)
-    weighted = d * (3 * sizes / 90)[LABELS]
-    variance = two_way_variance(weighted, LABELS)
-    sd = (result.ci_high - result.ci_low) / 2 / scipy.stats.t.ppf(0.975, 4)
-    assert 1.0 < sd / np.sqrt(variance.value) < 1.5
+def test_satterthwaite_would_be_narrower_where_examples_explain_nothing():
+    """Many degrees of freedom from tiny example terms must not undercut Student's quantile."""
+    rng = np.random.default_rng(0)
+    parts = [contributions("loss", run, LABELS, COUNTS[0]) for run in BASELINE[:3]]
+    other = [
+        type(p)(p.score + d, p.values + 1e-3 * rng.normal(size=90), p.strata)
+        for p, d in zip(parts, (0.1, 0.2, 0.4), strict=True)
+    ]
+    seeds = mean_interval([0.1, 0.2, 0.4], 0.95)
+    result = interval_from(parts, other)
+    assert result.ci_high - result.ci_low >= (seeds.ci_high - seeds.ci_low) * (1 - 1e-12)
+
+
+def test_critical_value_of_a_family_widens_it_as_much_as_the_seed_interval():
+    usual = new_test_set_interval("macro_f1", BASELINE, TREATMENT, LABELS, COUNTS)
+    student = scipy.stats.t.ppf(0.975, 4)
+    family = new_test_set_interval(
+        "macro_f1", BASELINE, TREATMENT, LABELS, COUNTS, critical_value=2 * student
+    )
+    assert family.ci_high - family.ci_low == pytest.approx(2 * (usual.ci_high - usual.ci_low))
+    never_less = new_test_set_interval(
+        "macro_f1", BASELINE, TREATMENT, LABELS, COUNTS, critical_value=0.5
+    )
+    assert never_less == usual
 
 
 @pytest.mark.fault(54)
@@ -111,11 +189,17 @@ def test_where_no_variance_can_be_estimated():
     one_seed = new_test_set_interval("accuracy", BASELINE[:1], TREATMENT[:1], LABELS, COUNTS[:1])
     assert one_seed is None
     labels = np.where(np.arange(90) == 0, 2, np.minimum(LABELS, 1))  # one example of class 2
-    assert new_test_set_interval("accuracy", BASELINE, TREATMENT, labels, COUNTS) is None
-    assert new_test_set_interval("macro_f1", BASELINE, BASELINE, LABELS, COUNTS) is None
-    assert new_test_set_interval("balanced_accuracy", BASELINE, BASELINE, LABELS, COUNTS) is None
+    for metric in SMOOTH:
+        result = new_test_set_interval(metric, BASELINE, TREATMENT, labels, COUNTS)
+        # Class 2 has 10 training examples; where it does not count, its size does not matter.
+        free = ONE_STRATUM | {"recall_head", "recall_middle", "recall_many", "recall_medium"}
+        assert (result is not None) == (metric in free), metric
+    for metric in SMOOTH:
+        assert new_test_set_interval(metric, BASELINE, BASELINE, LABELS, COUNTS) is None
     no_few = np.full_like(COUNTS, 50)
     assert new_test_set_interval("recall_few", BASELINE, TREATMENT, LABELS, no_few) is None
+    one_class = np.zeros_like(LABELS)
+    assert new_test_set_interval("auroc", BASELINE, TREATMENT, one_class, COUNTS) is None
 
 
 def test_unequal_numbers_of_runs_raise():

@@ -4,16 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cwjax.analysis.family import paired_comparison
 from cwjax.analysis.new_test_sets import two_way_variance
-from cwjax.analysis.permutation import all_sign_flips, sign_flip_p_values
-from cwjax.analysis.power import (
-    detectable_effect,
-    simulation_flips,
-    verdict_power,
-    verdict_rejects,
-)
-from cwjax.analysis.stats import holm
 
 DRAWS = 10_000
 
@@ -29,21 +20,6 @@ def covers(differences, truth=0.0):
     return np.abs(differences.mean(axis=1) - truth) <= half
 
 
-@pytest.mark.fault(55)
-@pytest.mark.parametrize("n", [6, 10, 20])
-def test_false_positives_on_null_data(n, record_property):
-    differences = np.random.default_rng(n).standard_normal((DRAWS, n))
-    flips = simulation_flips(n, 0.05)
-    rejected = verdict_rejects(differences, flips)
-    record_property("false_positive_rate", float(rejected.mean()))
-    print(f"n = {n}: false positives {rejected.mean():.4f}")
-    assert 0.02 < rejected.mean() <= 0.05 + 3 * standard_error(0.05)
-    # The rule simulated is the rule in use (sampled flips may differ at the very edge of α).
-    for row, expected in zip(differences[:12], rejected[:12], strict=True):
-        key = paired_comparison(np.zeros(n), row).verdict.key
-        assert (key in ("better", "worse")) == expected
-
-
 @pytest.mark.parametrize("n", [6, 10, 20])
 def test_coverage_of_the_seed_interval(n, record_property):
     rng = np.random.default_rng(n)
@@ -54,40 +30,6 @@ def test_coverage_of_the_seed_interval(n, record_property):
     print(f"n = {n}: coverage {normal:.4f} normal, {skewed:.4f} lognormal")
     assert normal == pytest.approx(0.95, abs=3 * standard_error(0.95))
     assert skewed < normal  # reported; no promise is made for skewed differences
-
-
-@pytest.mark.fault(56)
-@pytest.mark.parametrize(("n", "verdict"), [(6, 0.61), (8, 0.76), (10, 0.78), (20, 0.79)])
-def test_power_at_the_detectable_effect(n, verdict, record_property):
-    differences = np.random.default_rng(n).standard_normal((DRAWS, n)) + detectable_effect(n)
-    t_test = (~covers(differences)).mean()
-    record_property("power_t_test", float(t_test))
-    record_property("power_verdict", float(verdict_power(n)))
-    print(f"n = {n}: power {t_test:.4f} t test, {verdict_power(n):.4f} verdict")
-    assert t_test == pytest.approx(0.8, abs=3 * standard_error(0.8))
-    assert verdict_power(n) == pytest.approx(verdict, abs=0.015)
-    rule = verdict_rejects(differences, simulation_flips(n, 0.05)).mean()
-    assert rule == pytest.approx(verdict_power(n), abs=3 * np.sqrt(2) * standard_error(0.8))
-
-
-@pytest.mark.fault(55)
-@pytest.mark.parametrize("num_real", [0, 2])
-def test_family_wise_error_with_correlated_arms(num_real, record_property):
-    m, n = 5, 10
-    rng = np.random.default_rng(m)
-    # Every arm is compared with the same baseline runs, so their differences correlate by 1/2.
-    scores = rng.standard_normal((DRAWS, m + 1, n))
-    differences = scores[:, 1:] - scores[:, :1]
-    differences[:, :num_real] += 2.0
-    p_values = sign_flip_p_values(differences.reshape(-1, n), all_sign_flips(n)).reshape(DRAWS, m)
-    adjusted = np.array([holm(row) for row in p_values])
-    family_wise = (adjusted[:, num_real:] < 0.05).any(axis=1).mean()
-    unadjusted = (p_values[:, num_real:] < 0.05).any(axis=1).mean()
-    record_property("family_wise_error", float(family_wise))
-    print(f"{num_real} of {m} arms differ: family-wise error {family_wise:.4f} by Holm, "
-          f"{unadjusted:.4f} without")  # fmt: skip
-    assert 0.01 < family_wise <= 0.05 + 3 * standard_error(0.05)
-    assert unadjusted > 0.08
 
 
 @pytest.mark.parametrize("groups", [[60], [30, 20, 10]])
@@ -106,7 +48,8 @@ def test_two_way_variance_is_unbiased(groups, record_property):
         for c, size in enumerate(groups)
     )
     means = np.mean([d[:, :, labels == c].mean(axis=(1, 2)) for c in range(k)], axis=0)
-    estimates = [two_way_variance(one, labels) for one in d]
+    per_seed = np.mean([d[:, :, labels == c].mean(axis=2) for c in range(k)], axis=0)
+    estimates = [two_way_variance(s, one / k, labels) for s, one in zip(per_seed, d, strict=True)]
     values = np.array([e.value for e in estimates])
     half = scipy.stats.t.ppf(0.975, [e.df for e in estimates]) * np.sqrt(values)
     coverage = (np.abs(means) <= half).mean()

@@ -27,16 +27,11 @@ def test_estimates_agree_with_scipy_and_statsmodels():
     low, high = DescrStatsW(d).tconfint_mean(alpha=0.1)
     assert e.seed_interval.ci_low == pytest.approx(low, abs=1e-10)
     assert e.seed_interval.ci_high == pytest.approx(high, abs=1e-10)
-    exact = scipy.stats.permutation_test(
-        (d,), np.mean, permutation_type="samples", n_resamples=np.inf, vectorized=False
-    )
-    assert e.p_value == pytest.approx(exact.pvalue, abs=1e-10)
-    assert e.p_wilcoxon == pytest.approx(scipy.stats.wilcoxon(d.round(6)).pvalue, abs=1e-10)
     r = scipy.stats.pearsonr(BASELINE, TREATMENT).statistic
     assert e.correlation == pytest.approx(r, abs=1e-10)
     assert e.baseline_std == pytest.approx(scipy.stats.tstd(BASELINE), abs=1e-10)
     assert e.difference == pytest.approx(d.mean(), abs=1e-10)
-    assert (e.num_pairs, e.num_nonzero, e.num_flips) == (8, 7, 256)
+    assert (e.num_pairs, e.num_nonzero) == (8, 7)
 
 
 def test_probability_better_bounds_agree_with_statsmodels():
@@ -89,18 +84,18 @@ def test_interval_position():
 
 
 @pytest.mark.fault(54)
-def test_single_pair_has_no_p_and_no_interval():
+def test_single_pair_has_no_interval():
     e = paired_estimates([0.9], [0.8])
-    assert e.seed_interval is e.p_value is e.p_wilcoxon is e.correlation is None
+    assert e.seed_interval is e.correlation is None
     assert e.difference_std is e.baseline_std is e.treatment_std is None
     assert e.difference == pytest.approx(-0.1)
 
 
 @pytest.mark.fault(54)
-def test_no_spread_has_no_p_and_no_interval():
+def test_no_spread_has_no_interval():
     for treatment in (BASELINE, BASELINE + 0.01):  # + 0.01 spreads by rounding only
         e = paired_estimates(BASELINE, treatment)
-        assert e.seed_interval is e.p_value is e.p_wilcoxon is None
+        assert e.seed_interval is None
     assert e.num_nonzero == 8
 
 
@@ -140,3 +135,10 @@ def test_trend_is_least_squares_per_seed():
 def test_trend_needs_two_distinct_factors(factors):
     with pytest.raises(ValueError, match="two distinct factors"):
         trend([[0.1, 0.2], [0.2, 0.2]], factors)
+
+
+def test_rounding_errors_are_ties():
+    baseline = np.array([0.1 + 0.2, 0.5, 0.25, 0.125])
+    result = paired_estimates(baseline, [0.3, 0.75, 0.5, 0.375])
+    assert result.num_nonzero == 3
+    assert result.probability_better == 3.5 / 4

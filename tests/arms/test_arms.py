@@ -89,6 +89,9 @@ def test_all_is_the_whole_table_but_custom() -> None:
         (["focal:gamma="], "'gamma=' is not key=value"),
         (["focal:"], "'' is not key=value"),
         (["focal:gamma=1,"], "gamma='': not a number"),
+        (["focal:gamma=1_000"], "gamma='1_000': not a number"),
+        (["focal:gamma=1\n"], r"gamma='1\\n': not a number"),
+        (["focal:gamma=٣"], "gamma='٣': not a number"),
         (["focal:gamma=two"], r"gamma='two': not a number; give one in \[0, inf\)"),
         (["focal:gamma=-1"], r"gamma='-1': out of range; give a number in \[0, inf\)"),
         (["focal:gamma=nan"], "gamma='nan': out of range"),
@@ -138,10 +141,12 @@ def test_a_scheme_is_one_entry() -> None:
 
         @scheme(formula="b_c = shift", source="nobody 2030")
         def shifted(context: ArmContext, *, shift: AtLeastZero = 3.0) -> ArmRow:
+            """Every logit is shifted."""
             return replace(uniform_row(context.num_classes), logit_bias=shift)
 
         assert arm_row(parse_arm("shifted:shift=4"), CONTEXT).logit_bias.tolist() == [4, 4, 4]
-        assert ("shifted", "b_c = shift", "shift=3", "nobody 2030") in list_arms()
+        described = ("shifted", "b_c = shift", "shift=3", "nobody 2030", "Every logit is shifted.")
+        assert described in list_arms()
         assert "shifted" in names("all")
     finally:
         SCHEMES.pop("shifted", None)

@@ -17,7 +17,7 @@ FLAGS = ("--imbalance-factor", "4", "--batch-size", "16", "--num-epochs", "12", 
 
 @dataclass(frozen=True)
 class Compare:
-    """`experiments.compare` on the tiny data set: four runs of a second each."""
+    """`cwjax compare` on the tiny data set: four runs of a second each."""
 
     dataset: str
 

@@ -1,4 +1,4 @@
-"""`experiments.compare` with faults in it: python -m tests.faults.launch OPTIONS [FLAG ...].
+"""`cwjax compare` with faults in it: python -m tests.faults.launch OPTIONS [FLAG ...].
 
 OPTIONS is JSON. Its `faults` are lists of [fault, pattern, nth]: what happens at the nth atomic
 write of a file whose path matches the pattern. Faults are in the calls that such a write makes of
@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments import command_line
+from cwjax.cli import command_line
 
 BEFORE_FSYNC = ("tear", "full")
 SIGNALS = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}
@@ -67,8 +67,9 @@ def main() -> int:
     install(options.get("faults", []))
     if options.get("clock_jumps"):
         time.time = jumping_clock()
-    from cwjax.training import chunk, cnn
-    from experiments import compare
+    from cwjax.cli import compare
+    from cwjax.models import cnn
+    from cwjax.training import chunk
 
     chunk.CHECKPOINT_SECONDS = options.get("checkpoint_seconds", chunk.CHECKPOINT_SECONDS)
     cnn.NUM_FEATURES = options.get("num_features", cnn.NUM_FEATURES)

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_runs import make_dataset, write_runs
+from drawn_runs import make_dataset, write_study
 
-from cwjax.results.derive import derive
-from cwjax.results.store import Store
+from cwjax.analysis.pairing import BadRun
+from cwjax.store.directory import StudyDirectory
+from cwjax.study.derive import derive
 
 
 @pytest.mark.fault(38)
 def test_undefined_scores_are_left_out_and_named(tmp_path: Path) -> None:
     whole = make_dataset()
-    kept = whole.test_labels != 2  # the smallest class, alone in the tail
-    dataset = dataclasses.replace(
-        whole, test_images=whole.test_images[kept], test_labels=whole.test_labels[kept]
-    )
-    write_runs(tmp_path, {"uniform": 0.0, "balanced": 0.9}, 2, dataset=dataset)
-    derive(Store(tmp_path))
+    in_training = np.arange(len(whole.labels)) < whole.num_train
+    kept = in_training | (whole.labels != 2)  # the smallest class, alone in the tail
+    dataset = dataclasses.replace(whole, inputs=whole.inputs[kept], labels=whole.labels[kept])
+    write_study(tmp_path, {"uniform": 0.0, "balanced": 0.9}, 2, dataset=dataset)
+    comparison = derive(StudyDirectory(tmp_path))
     scores = pd.read_parquet(tmp_path / "scores.parquet")
     assert scores.recall_tail.isna().all()
     classes = pd.read_parquet(tmp_path / "class_scores.parquet").set_index("class_name")
@@ -32,8 +31,7 @@ def test_undefined_scores_are_left_out_and_named(tmp_path: Path) -> None:
     means = classes.drop("cat").groupby(["arm", "seed"]).recall.mean()
     for run in scores.itertuples():
         assert np.isclose(run.balanced_accuracy, means[run.arm, run.seed])
-    comparison = json.loads((tmp_path / "comparison.json").read_text())
-    (tail,) = (each for each in comparison["secondary"] if each["metric"] == "recall_tail")
-    assert tail["estimates"] is None
-    assert "uniform seed 0 (undefined)" in tail["notes"][0]
-    assert all(arm["scores"]["recall_tail"]["mean"] is None for arm in comparison["arms"])
+    (tail,) = (each for each in comparison.secondary if each.metric == "recall_tail")
+    assert tail.estimates is None
+    assert tail.facts.undefined[0] == BadRun("uniform", 0, "undefined")
+    assert all(arm.scores["recall_tail"].mean is None for arm in comparison.summaries)

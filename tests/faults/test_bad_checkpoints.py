@@ -39,13 +39,13 @@ def cut(path: Path) -> None:
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """The checkpoint with another `about`, and the SHA-256 that belongs to it."""
+    """The checkpoint with another header, and the SHA-256 that belongs to it."""
     with np.load(io.BytesIO(path.read_bytes()[32:])) as archive:
         arrays = dict(archive)
-    about = json.loads(str(arrays["about"]))
-    change(about)
+    header = json.loads(str(arrays["header"]))
+    change(header)
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays | {"about": np.array(json.dumps(about))})
+    np.savez(buffer, **arrays | {"header": np.array(json.dumps(header))})
     path.write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
 
 
@@ -85,12 +85,12 @@ def test_without_a_sound_checkpoint_nothing_is_started_again_silently(
     assert files(out) == files(unbroken)
 
 
-def another_learning_rate(about: dict[str, Any]) -> None:
-    about["experiment"]["settings"]["train"]["learning_rate"] = 0.5
+def another_learning_rate(header: dict[str, Any]) -> None:
+    header["train"]["learning_rate"] = 0.5
 
 
-def another_version(about: dict[str, Any]) -> None:
-    about["schema_version"] = 99
+def another_version(header: dict[str, Any]) -> None:
+    header["schema_version"] = 99
 
 
 @pytest.mark.parametrize(
@@ -99,19 +99,19 @@ def another_version(about: dict[str, Any]) -> None:
         pytest.param(
             another_learning_rate,
             {},
-            "is of another experiment (train.learning_rate: 0.5, now 0.001)",
+            "the checkpoint in {chunk} is of another study (learning_rate: 0.5, now 0.001)",
             marks=pytest.mark.fault(17),
         ),
         pytest.param(
             None,
             {"num_features": 64},
-            "is of another model (",
+            "the checkpoint of {arm} seed 0 is of another model (",
             marks=pytest.mark.fault(18),
         ),
         pytest.param(
             another_version,
             {},
-            "is of another version of cwjax (schema_version: 99, now 1)",
+            "{path} has schema version 99, this cwjax reads",
             marks=pytest.mark.fault(19),
         ),
     ],
@@ -126,7 +126,8 @@ def test_a_checkpoint_of_something_else_is_refused_with_the_difference(
     before = files(out)
     code, errors = compare(out, **options)
     assert (code, errors.count("\n")) == (2, 1)
-    assert errors.startswith(f"error: the checkpoint in {path.parent} {words}")
+    places = [words.format(chunk=path.parent, path=path, arm=a) for a in ("uniform", "balanced")]
+    assert errors.startswith(tuple(f"error: {place}" for place in places))
     if options:
-        assert 'params/head/kernel/value: "float32[1, 128, 3]", now "float32[1, 64, 3]"' in errors
+        assert "params/head/kernel/value: float32[1, 128, 3], now float32[1, 64, 3]" in errors
     assert files(out) == before

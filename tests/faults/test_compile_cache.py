@@ -29,7 +29,7 @@ def train(dataset: str, out: Path, cache: Path) -> str:
 
 
 def run_file(directory: Path) -> bytes:
-    (file,) = (directory / "runs").iterdir()
+    (file,) = (directory / "runs").rglob("*.npz")
     return file.read_bytes()
 
 

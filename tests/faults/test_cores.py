@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from comparisons import Compare, files
 
 from cwjax.config import available_cores
+from cwjax.store.directory import StudyDirectory
 from cwjax.training.devices import THREADS
 
 
@@ -24,7 +24,7 @@ def test_fewer_cores_go_on_with_the_same_bits(
     compare = Compare("mnist5k")
     short = ("--num-epochs", "2", "--imbalance-factor", "50", "--batch-size", "56")
     assert compare(tmp_path / "unbroken", *short) == (0, "")
-    assert compare(tmp_path / "moved", *short, "--seeds", "0") == (0, "")
+    assert compare(tmp_path / "moved", *short, "--num-seeds", "1") == (0, "")
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
@@ -33,7 +33,8 @@ def test_fewer_cores_go_on_with_the_same_bits(
     finally:
         os.sched_setaffinity(0, cores)
     assert files(tmp_path / "moved") == files(tmp_path / "unbroken")
-    content = json.loads((tmp_path / "unbroken" / "config.json").read_text())
-    assert content["environment"]["cpu_threads"] == len(cores)
-    small, run = files(tmp_path / "small"), "runs/uniform-1.npz"
+    study = StudyDirectory(tmp_path / "unbroken").known_study()
+    assert study.environment.cpu_threads == len(cores)
+    (cell,) = study.cells
+    small, run = files(tmp_path / "small"), f"runs/{cell}/uniform-1.npz"
     assert small[run] != files(tmp_path / "moved")[run]

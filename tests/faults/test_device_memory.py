@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import pytest
-from comparisons import files
+from comparisons import files, log
 
-from cwjax import experiment
-from cwjax.cell import Cell, enter
-from cwjax.config import ExperimentConfig, RuntimeConfig
-from cwjax.errors import ConfigError
-from cwjax.events import RunStored, TrainingEvent
-from cwjax.group import record_widths
-from cwjax.plan import Run, make_plan
-from cwjax.results.store import Store, open_store
-from cwjax.training import lanes, width
+from cwjax.config import RuntimeConfig, StudyConfig
+from cwjax.store.directory import StudyDirectory
+from cwjax.store.schema import Failure
+from cwjax.study.run import Finished, RunStored, run
+from cwjax.training import lanes, local, width
 from cwjax.training.chunk import ChunkTrainer
+from cwjax.training.runs import Run, RunFinished, RunKey, TrainingEvent
 
 ONE_CORE = RuntimeConfig(max_parallel_runs=1)
 
@@ -43,52 +40,41 @@ def limit_memory(monkeypatch: pytest.MonkeyPatch, is_exceeded: Exceeded) -> None
 @pytest.mark.fault(57)
 @pytest.mark.slow
 def test_fewer_runs_side_by_side_from_then_on(
-    tiny_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_config: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     devices = jax.devices()[:1]
-    monkeypatch.setattr(lanes, "default_lanes", lambda width: [lanes.Lane(devices, width)])
+    monkeypatch.setattr(local, "default_lanes", lambda width: [lanes.Lane(devices, width)])
     monkeypatch.setattr(width, "fitting_width", lambda *_: 2)
-    list(experiment.run(tiny_config, tmp_path / "unbroken"))
+    list(run(tiny_config, tmp_path / "unbroken"))
     monkeypatch.setattr(width, "fitting_width", lambda *_: 4)
     limit_memory(monkeypatch, lambda trainer, _: trainer._lane.width > 2)
     with pytest.warns(UserWarning, match="device memory is exceeded: 2 runs side by side"):
-        list(experiment.run(tiny_config, tmp_path / "exceeded"))
-    assert json.loads((tmp_path / "exceeded" / "config.json").read_text())["width"] == 2
+        list(run(tiny_config, tmp_path / "exceeded"))
+    (cell,) = StudyDirectory(tmp_path / "exceeded").known_study().cells.values()
+    assert cell.width == 2
+    assert [event["event"] for event in log(tmp_path / "exceeded")].count("out_of_memory") == 1
     assert files(tmp_path / "exceeded" / "runs") == files(tmp_path / "unbroken" / "runs")
-
-
-@pytest.mark.fault(57)
-@pytest.mark.slow
-def test_a_process_that_does_not_hold_the_directory_is_narrower_by_itself(
-    tiny_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    devices = jax.devices()[:1]
-    monkeypatch.setattr(lanes, "default_lanes", lambda width: [lanes.Lane(devices, width)])
-    monkeypatch.setattr(width, "fitting_width", lambda *_: 4)
-    plan = make_plan(tiny_config)
-    with open_store(tmp_path) as store:
-        held = enter(plan, store, {}, allow_environment_change=False)
-        record_widths([held], RuntimeConfig())
-        limit_memory(monkeypatch, lambda trainer, _: trainer._lane.width > 2)
-        work = experiment.deal([Cell(plan, Store(tmp_path))])
-        with pytest.warns(UserWarning, match="device memory is exceeded: 2 runs side by side"):
-            list(experiment.train(work, RuntimeConfig()))
-    assert json.loads((tmp_path / "config.json").read_text())["width"] == 4
-    assert len(files(tmp_path / "runs")) == 4
 
 
 @pytest.mark.fault(58)
 def test_one_run_alone_does_not_fit(
-    tiny_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_config: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (cell,) = tiny_config.cells
+    failing = RunKey(cell, "balanced", 1)
     with monkeypatch.context() as patch:
-        limit_memory(patch, lambda _, chunk: (chunk[0].arm, chunk[0].seed) == ("balanced", 1))
-        with pytest.raises(ConfigError, match=r"one run does not fit .*smaller --batch-size"):
-            list(experiment.run(tiny_config, tmp_path, ONE_CORE))
-    finished = files(tmp_path / "runs")
+        limit_memory(patch, lambda _, chunk: chunk[0].key == failing)
+        *_, last = run(tiny_config, tmp_path, ONE_CORE)
+    assert isinstance(last, Finished)
+    reason = "ConfigError: one run does not fit into device memory: give a smaller --batch-size"
+    assert last.failures == (Failure(failing, reason),)
+    assert [each.verdict.key for each in last.comparison.comparisons] == ["refused"]
+    finished = files(tmp_path / "runs" / cell)
     assert sorted(finished) == ["balanced-0.npz", "uniform-0.npz", "uniform-1.npz"]
-    events = list(experiment.run(tiny_config, tmp_path, ONE_CORE))
+    again = dataclasses.replace(ONE_CORE, retry_failed=True)
+    events = list(run(tiny_config, tmp_path, again))
     assert sum(isinstance(event, RunStored) for event in events) == 4
-    completed = files(tmp_path / "runs")
+    assert [e.run.key for e in events if isinstance(e, RunFinished)] == [failing]
+    completed = files(tmp_path / "runs" / cell)
     assert {name: completed[name] for name in finished} == finished
     assert len(completed) == 4

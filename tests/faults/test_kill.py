@@ -36,7 +36,7 @@ def test_killed_after_any_run_and_run_again_gives_the_same_bytes(
     runs = tmp_path / "runs"
     for num_finished in (1, 2):
         kill_once(
-            compare.start(tmp_path), lambda n=num_finished: len(list(runs.glob("*.npz"))) >= n
+            compare.start(tmp_path), lambda n=num_finished: len(list(runs.rglob("*.npz"))) >= n
         )
         assert (tmp_path / ".holder").exists()
     assert not (tmp_path / "comparison.json").exists()

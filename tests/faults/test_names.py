@@ -10,23 +10,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_runs import make_dataset, write_runs
+from drawn_runs import make_dataset, write_study
 
+from cwjax.arms.custom_weights import WeightFile
 from cwjax.data.sources import load_dataset
-from cwjax.methods.custom_weights import WeightFile
-from cwjax.results.derive import derive
-from cwjax.results.store import Store
+from cwjax.store.directory import StudyDirectory
+from cwjax.study.derive import derive
 
 NAMES = ("<script>alert(1)</script>", "é", "a,b", "line\nend", "../../up", "x" * 300)
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An experiment whose classes and data set have such names."""
+    """A study whose classes and data set have such names."""
     directory = tmp_path_factory.mktemp("parent") / "results"
     effects = {"uniform": 0.0, "balanced": 0.9}
-    write_runs(directory, effects, 3, dataset=make_dataset(NAMES, name=NAMES[0]))
-    derive(Store(directory))
+    write_study(directory, effects, 3, dataset=make_dataset(NAMES, name=NAMES[0]))
+    derive(StudyDirectory(directory))
     return directory
 
 
@@ -41,8 +41,8 @@ def test_class_names_come_from_a_file_as_they_are(tmp_path: Path) -> None:
 
 @pytest.mark.fault(63)
 def test_tables_and_settings_hold_them_as_they_are(directory: Path) -> None:
-    config = json.loads((directory / "config.json").read_text("utf-8"))
-    assert tuple(config["dataset"]["class_names"]) == NAMES
+    (cell,) = StudyDirectory(directory).known_study().cells.values()
+    assert (cell.dataset.name, cell.dataset.class_names) == (NAMES[0], NAMES)
     table = pd.read_parquet(directory / "class_scores.parquet")
     assert tuple(table.class_name.unique()) == NAMES
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from comparisons import files
-from drawn_runs import write_runs
+from drawn_runs import write_study
 
-from cwjax.results.store import open_store
+from cwjax.store.directory import open_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,9 +60,9 @@ def test_a_new_directory_below_one_that_is_read_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(10)
-def test_an_experiment_that_became_read_only(tmp_path: Path) -> None:
+def test_a_study_that_became_read_only(tmp_path: Path) -> None:
     directory = tmp_path / "results"
-    write_runs(directory, {"uniform": 0.0, "balanced": 0.5}, 2)
+    write_study(directory, {"uniform": 0.0, "balanced": 0.5}, 2)
     before = files(directory, with_log=True)
     with read_only(directory), read_only(directory / "runs"):
         result = compare("--out", directory, prefix=unprivileged())
@@ -72,7 +72,7 @@ def test_an_experiment_that_became_read_only(tmp_path: Path) -> None:
 
 @pytest.mark.fault(12)
 def test_a_directory_that_another_process_holds(tiny_npz: str, tmp_path: Path) -> None:
-    with open_store(tmp_path / "results"):
+    with open_study(tmp_path / "results"):
         before = files(tmp_path / "results", with_log=True)
         flags = ["--dataset", tiny_npz, "--imbalance-factor", 4]
         result = compare(*flags, "--out", tmp_path / "results")

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 from comparisons import files
-from drawn_runs import make_dataset, write_runs
+from drawn_runs import CELL, make_dataset, write_study
 
-from cwjax import experiment
-from cwjax.config import ExperimentConfig, RuntimeConfig
+from cwjax.config import RuntimeConfig, StudyConfig
 from cwjax.errors import ConfigError
-from cwjax.results.contents import read_contents
-from cwjax.results.derive import derive
-from cwjax.results.store import Store
+from cwjax.store.directory import StudyDirectory
+from cwjax.study.derive import compare, derive
+from cwjax.study.run import run
 
 pytestmark = [pytest.mark.fault(65)]
 
@@ -49,11 +48,13 @@ def of_an_unknown_arm(runs: Path) -> None:
 
 
 DAMAGES = [
-    pytest.param(cut_short, r"balanced-1\.npz is not a whole run file", id="cut"),
-    pytest.param(emptied, r"balanced-1\.npz is not a whole run file", id="empty"),
-    pytest.param(flipped, r"balanced-1\.npz is not a whole run file", id="flipped"),
+    pytest.param(cut_short, r"balanced-1\.npz is damaged \(", id="cut"),
+    pytest.param(emptied, r"balanced-1\.npz is damaged \(", id="empty"),
+    pytest.param(flipped, r"balanced-1\.npz is damaged \(", id="flipped"),
     pytest.param(
-        of_another_seed, r"balanced-1\.npz holds arm balanced seed 0, not .* seed 1", id="seed"
+        of_another_seed,
+        r"balanced-1\.npz holds balanced seed 0 of .*, not balanced seed 1",
+        id="seed",
     ),
     pytest.param(of_an_unknown_arm, r"focal-1\.npz is of no arm and seed of this", id="arm"),
 ]
@@ -62,8 +63,8 @@ DAMAGES = [
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("drawn") / "results"
-    write_runs(directory, {"uniform": 0.0, "balanced": 0.5}, 2)
-    derive(Store(directory))
+    write_study(directory, {"uniform": 0.0, "balanced": 0.5}, 2)
+    derive(StudyDirectory(directory))
     return directory
 
 
@@ -73,39 +74,40 @@ def test_reports_refuse_them(
 ) -> None:
     directory = tmp_path / "results"
     shutil.copytree(drawn, directory)
-    damage(directory / "runs")
+    damage(directory / "runs" / CELL)
     before = files(directory, with_log=True)
     with pytest.raises(ConfigError, match=message):
-        read_contents(Store(directory))
+        compare(StudyDirectory(directory))
     assert files(directory, with_log=True) == before
 
 
-def test_a_run_of_another_experiment_is_refused(drawn: Path, tmp_path: Path) -> None:
+def test_a_run_of_another_study_is_refused(drawn: Path, tmp_path: Path) -> None:
     other = make_dataset(num_test_per_class=21)
-    write_runs(tmp_path / "other", {"uniform": 0.0, "balanced": 0.5}, 2, dataset=other)
+    write_study(tmp_path / "other", {"uniform": 0.0, "balanced": 0.5}, 2, dataset=other)
     shutil.copytree(drawn, tmp_path / "results")
-    name = "runs/balanced-1.npz"
+    name = f"runs/{CELL}/balanced-1.npz"
     shutil.copyfile(tmp_path / "other" / name, tmp_path / "results" / name)
-    with pytest.raises(ConfigError, match=r"balanced-1\.npz is of another experiment: .*\(63, 3\)"):
-        read_contents(Store(tmp_path / "results"))
+    with pytest.raises(ConfigError, match=r"balanced-1\.npz is of another study: .*\(63, 3\)"):
+        compare(StudyDirectory(tmp_path / "results"))
 
 
 @pytest.mark.usefixtures("no_report")
-def test_a_continued_experiment_refuses_them_before_it_trains(
-    tiny_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_continued_study_refuses_them_before_it_trains(
+    tiny_config: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_core = RuntimeConfig(max_parallel_runs=1)
-    list(experiment.run(tiny_config, tmp_path / "good", one_core))
-    monkeypatch.setattr("cwjax.training.engine.Engine", None)  # nothing may be compiled
+    list(run(tiny_config, tmp_path / "good", one_core))
+    monkeypatch.setattr("cwjax.training.local.Engine", None)  # nothing may be compiled
+    (cell,) = tiny_config.cells
     for number, case in enumerate(DAMAGES):
         damage, message = case.values
         directory = tmp_path / str(number)
         shutil.copytree(tmp_path / "good", directory)
-        (directory / "runs" / "uniform-0.npz").unlink()  # something to train
-        damage(directory / "runs")
+        (directory / "runs" / cell / "uniform-0.npz").unlink()  # something to train
+        damage(directory / "runs" / cell)
         before = files(directory, with_log=True)
         with pytest.raises(ConfigError, match=message):
-            list(experiment.run(tiny_config, directory, one_core))
+            list(run(tiny_config, directory, one_core))
         assert files(directory, with_log=True) == before
 
 
@@ -115,7 +117,11 @@ def test_a_continued_experiment_refuses_them_before_it_trains(
         ("b,1", "scores.csv line 5 has more or fewer fields than line 1"),
         ("b,1,0.7\nb,1,0.8", "scores.csv line 6: arm 'b' seed 1 is there already: give it once"),
         ("b,1,0.7x", "scores.csv line 5: accuracy is '0.7x': give a finite number"),
-        ("b,one,0.7", "scores.csv line 5: seed is 'one': give an integer of at least 0"),
+        (
+            "b,one,0.7",
+            "scores.csv line 5: seed is 'one': give an integer of at least 0, with at most 18 "
+            "digits",
+        ),
     ],
 )
 def test_rows_of_a_csv_file(tmp_path: Path, row: str, message: str) -> None:

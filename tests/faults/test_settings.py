@@ -91,7 +91,8 @@ def test_a_seed_given_twice(refused: Refused) -> None:
 @pytest.mark.fault(38)
 def test_a_metric_without_a_class_to_be_taken_over(tiny_npz: str, refused: Refused) -> None:
     line = refused("--dataset", tiny_npz, "--imbalance-factor", "4", "--metric", "recall_many")
-    assert "--metric recall_many is undefined with the classes of seed 0" in line
+    assert "--metric recall_many (recall of classes with > 100 examples) is undefined" in line
+    assert "with the classes of seed 0, which have 54, 27, 13 training examples" in line
 
 
 @pytest.mark.fault(64)

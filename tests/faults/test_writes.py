@@ -19,7 +19,7 @@ def test_killed_in_a_checkpoint_write_the_previous_serves(
     compare: Compare, unbroken: Path, tmp_path: Path
 ) -> None:
     for name, pattern, nth in [
-        ("kill", "*/config.json", 1),
+        ("kill", "*/study.json", 1),
         ("tear", "*.checkpoint", 7),
         ("kill", "*.checkpoint", 3),
     ]:
@@ -37,7 +37,7 @@ def test_killed_in_a_checkpoint_write_the_previous_serves(
 
 @pytest.mark.fault(3, 4)
 def test_killed_while_results_are_written(compare: Compare, unbroken: Path, tmp_path: Path) -> None:
-    for pattern, nth in [("*/runs/*.npz", 2), ("*/scores.parquet", 1), ("*/comparison.json", 1)]:
+    for pattern, nth in [("*/runs/*/*.npz", 2), ("*/scores.parquet", 1), ("*/comparison.json", 1)]:
         code, _ = compare(tmp_path, faults=[("kill", pattern, nth)])
         assert code == KILLED
     assert compare(tmp_path) == (0, "")
@@ -64,7 +64,7 @@ def test_a_full_disk_is_one_clear_line_and_nothing_is_lost(
 ) -> None:
     for pattern, nth, name in [
         ("*.checkpoint", 7, ".checkpoint"),
-        ("*/runs/*.npz", 2, ".npz"),
+        ("*/runs/*/*.npz", 2, ".npz"),
         ("*history.parquet", 1, "history.parquet"),
     ]:
         before = files(tmp_path)

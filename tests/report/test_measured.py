@@ -55,7 +55,7 @@ def test_files_have_placeholders_that_are_said(tmp_path: Path) -> None:
     text, note = again(study), measured.command(study).note
     assert "--dataset 'npz:PATH/TO/my data.npz'" in text
     assert "custom:file=PATH/TO/mine.json" in text
-    assert note == "Put in first, for PATH/TO: the directory of my data.npz and mine.json."
+    assert note == ("Put in first, for PATH/TO: the directory of my data.npz and mine.json.")
     assert str(tmp_path) not in text + note
     filled = shlex.split(text.replace("PATH/TO", str(tmp_path)))
     assert f"npz:{tmp_path}/my data.npz" in filled

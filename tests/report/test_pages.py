@@ -89,10 +89,10 @@ def comparison(directory: Path) -> StudyComparison:
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three cells; in the first a run failed."""
+    """Two cells; in the first a run failed."""
     directory = tmp_path_factory.mktemp("results") / "sweep"
     failed = RunKey(SWEEP[0].name(), "focal", 3)
-    write_study(directory, SWEEP_EFFECTS, 9, data=SWEEP, failures={failed: "<no> memory"})
+    write_study(directory, SWEEP_EFFECTS[:2], 9, data=SWEEP[:2], failures={failed: "<no> memory"})
     derive(StudyDirectory(directory))
     return directory
 
@@ -105,15 +105,15 @@ def test_every_number_comes_from_the_comparison_and_the_scores(
     for entry in comparison.comparisons:
         row = shown[entry.pairing.treatment]
         if entry.estimates is None:
-            assert row[1:] == ["refused", "–", "–", "–", "–", "–", "0"]
+            assert (row[1], set(row[2:-1]), row[-1]) == ("refused", {"–"}, "0")
             continue
-        interval = entry.estimates.seed_interval
+        interval = entry.judged.interval
         assert row[2] == f"{100 * entry.estimates.difference:+.2f}"
         assert row[3] == f"{100 * interval.ci_low:+.2f} to {100 * interval.ci_high:+.2f}"
-        assert row[4] == f"{entry.evidence.p_holm:.2g}"
-        assert row[7] == str(len(entry.seeds))
+        assert row[5] == f"{entry.judged.p:.2g}"
+        assert row[-1] == str(len(entry.seeds))
     scores = pd.read_parquet(directory / "scores.parquet")
-    raw = page.tables["Scores of every run; in percent, except test loss"]
+    raw = next(rows for name, rows in page.tables.items() if name.startswith("Scores of every run"))
     assert len(raw) - 1 == len(scores)
     for row, (_, run) in zip(raw[1:], scores.iterrows(), strict=True):
         assert row[:3] == [run["arm"], str(run["seed"]), run["status"]]
@@ -221,7 +221,7 @@ def test_the_colleagues_questions_are_answered_where_they_stand(
     opening = text[: text.index("<nav")]
     for answer in (
         "An arm is one way to train",
-        "P(better): the share of seeds on which the arm beats the baseline",
+        "P(better): the share of seeds on which the arm wins; ties count half",
         "Which row to use? One whose verdict is better.",
         "Why two 95% intervals? The first allows for other seeds",
     ):
@@ -265,7 +265,7 @@ def test_one_arm_alone_and_one_seed_alone(make_directory: Callable[..., Path]) -
     alone = (make_directory({"uniform": 0.0}, 2) / "report.html").read_text()
     assert "there is nothing to compare it with" in alone
     once = (make_directory({"uniform": 0.0, "balanced": 0.9}, 1) / "report.html").read_text()
-    assert "No verdict: one seed shows no variation" in once
+    assert "No verdict yet: 6 seeds needed, 1 run" in once
 
 
 @pytest.mark.fault(52)
@@ -303,7 +303,7 @@ def test_the_overview_shows_every_cell_and_the_cells_have_pages(sweep: Path) -> 
     text = (sweep / "report.html").read_text()
     overview, markdown = Page(text), (sweep / "report.md").read_text()
     caption = "Difference from uniform in balanced accuracy, percentage points"
-    assert len(overview.tables[caption]) == 1 + 6
+    assert len(overview.tables[caption]) == 1 + 4
     for entry in comparison.comparisons:
         if entry.estimates is not None:
             printed = f"{100 * entry.estimates.difference:+.2f}"
@@ -313,14 +313,14 @@ def test_the_overview_shows_every_cell_and_the_cells_have_pages(sweep: Path) -> 
     assert sorted(path.name for path in (sweep / "figures").iterdir()) == [
         "heat_map_0.svg", "heat_map_1.svg"
     ]  # fmt: skip
-    assert "The 6 comparisons are one family" in text
+    assert "The 4 comparisons are one family" in text
     assert "change per doubling" in text
     assert overview.tables["Runs that failed"][1] == [
         "mnist5k, long-tailed, imbalance factor 4", "focal seed 3", "<no> memory"
     ]  # fmt: skip
     links = [a["href"] for tag, a in overview.tags if tag == "a" and not a["href"].startswith("#")]
-    assert links == [f"cells/{data.name()}/report.html" for data in SWEEP]
-    for data, link in zip(SWEEP, links, strict=True):
+    assert links == [f"cells/{data.name()}/report.html" for data in SWEEP[:2]]
+    for data, link in zip(SWEEP[:2], links, strict=True):
         cell = Page((sweep / link).read_text())
         back = [a["href"] for tag, a in cell.tags if tag == "a" and not a["href"].startswith("#")]
         assert back == ["../../report.html"]
@@ -330,15 +330,13 @@ def test_the_overview_shows_every_cell_and_the_cells_have_pages(sweep: Path) -> 
 
 
 def test_a_cell_without_a_single_run_has_no_page_and_no_link(tmp_path: Path) -> None:
-    failures = {
-        RunKey(SWEEP[1].name(), arm, seed): "no memory"
-        for arm in SWEEP_EFFECTS[1]
-        for seed in range(2)
-    }
-    write_study(tmp_path / "sweep", SWEEP_EFFECTS, 2, data=SWEEP, failures=failures)
+    lost = SWEEP[1].name()
+    failures = {RunKey(lost, arm, 0): "no memory" for arm in ("uniform", "balanced")}
+    effects = [{"uniform": 0.0, "balanced": 0.5}] * 2
+    write_study(tmp_path / "sweep", effects, 1, data=SWEEP[:2], failures=failures)
     derive(StudyDirectory(tmp_path / "sweep"))
-    assert not (tmp_path / "sweep" / "cells" / SWEEP[1].name()).exists()
-    assert f"cells/{SWEEP[1].name()}/" not in (tmp_path / "sweep" / "report.html").read_text()
+    assert not (tmp_path / "sweep" / "cells" / lost).exists()
+    assert f"cells/{lost}/" not in (tmp_path / "sweep" / "report.html").read_text()
 
 
 def test_studies_stand_side_by_side(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 
-from cwjax.analysis.family import Comparison, Pair, compare_family, paired_comparison
+from cwjax.analysis.family import Comparison, Pair, compare_family
+from cwjax.analysis.intervals import Interval
 from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.pairing import ArmScores, BadRun, Pairing, SeedFacts
 from cwjax.analysis.results import ScoreSummary, StudyComparison
 from cwjax.analysis.rules import Rules
+from cwjax.api import paired_comparison
 from cwjax.report import words
 
 METRIC = METRICS["balanced_accuracy"]
@@ -23,12 +25,11 @@ Shifted = Callable[..., StudyComparison]
 
 
 def said(shift: float, spread: float = 1.0, n: int = 10, **settings: object) -> str:
-    metric = settings.get("metric", "balanced_accuracy")
     result = paired_comparison(
         BASELINE[:n], BASELINE[:n] + shift + spread * NOISE[:n],
         baseline="uniform", treatment="balanced", **settings,
     )  # fmt: skip
-    return words.verdict_sentence(result, metric if isinstance(metric, Metric) else METRICS[metric])
+    return str(result)
 
 
 @pytest.mark.parametrize(
@@ -36,13 +37,13 @@ def said(shift: float, spread: float = 1.0, n: int = 10, **settings: object) -> 
     [
         (
             said(0.02),
-            "balanced is better than uniform: +2.00 percentage points in balanced accuracy (95% "
-            "interval +1.85 to +2.15, n = 10, p = 0.002).",
+            "balanced is better than uniform on this test set: +2.00 percentage points in balanced "
+            "accuracy (95% interval +1.85 to +2.15, n = 10, p = 0.002).",
         ),
         (
             said(-0.02, metric="loss"),
-            "balanced is better than uniform: -0.0200 in test loss (lower is better; 95% interval "
-            "-0.0215 to -0.0185, n = 10, p = 0.002).",
+            "balanced is better than uniform on this test set: -0.0200 in test loss (lower is "
+            "better; 95% interval -0.0215 to -0.0185, n = 10, p = 0.002).",
         ),
         (
             said(0.0, spread=0, n=1),
@@ -51,18 +52,18 @@ def said(shift: float, spread: float = 1.0, n: int = 10, **settings: object) -> 
         ),
         (
             said(0.01, n=1),
-            "No verdict: one seed shows no variation, 6 are needed; balanced and uniform differ by "
-            "+1.30 percentage points in balanced accuracy so far.",
+            "No verdict yet: 6 seeds needed, 1 run; balanced and uniform differ by +1.30 "
+            "percentage points in balanced accuracy so far.",
         ),
         (
             said(0.01, spread=0, n=8),
-            "No verdict: all 8 differences are equal, so they show no variation: balanced and "
-            "uniform differ by +1.00 percentage points in balanced accuracy.",
+            "balanced is better than uniform on this test set: +1.00 percentage points in balanced "
+            "accuracy (equal on every seed, n = 8, p = 0.0078).",
         ),
         (
             said(0.02, n=5, num_comparisons=2),
-            "No verdict yet: 7 seeds needed for 2 comparisons, 5 run; balanced and uniform differ "
-            "by +2.06 percentage points in balanced accuracy so far.",
+            "No verdict yet: 6 seeds needed, 5 run; balanced and uniform differ by +2.06 "
+            "percentage points in balanced accuracy so far.",
         ),
     ],
 )
@@ -73,17 +74,17 @@ def test_verdicts_in_sentences(sentence: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("shift", "settings", "part"),
     [
-        (0.02, {"smallest_effect": 0.01}, "better than uniform by more than 1 percentage point: +"),
-        (0.005, {"smallest_effect": 0.01}, "better than uniform, but by less than 1 percentage p"),
+        (0.02, {"smallest_effect": 0.01}, "on this test set by more than 1 percentage point: +"),
+        (0.005, {"smallest_effect": 0.01}, "on this test set, but by less than 1 percentage p"),
         (0.01, {"smallest_effect": 0.01}, "size unresolved (more or less than 1 percentage point)"),
         (0.0, {"smallest_effect": 0.01}, "balanced and uniform are equivalent within 1 percentage"),
-        (0.02, {"num_comparisons": 2}, "p = 0.0039 adjusted for 2 comparisons)."),
+        (0.02, {"num_comparisons": 2}, "interval that holds for all 2 comparisons +1."),
         (0.02, {"confidence": 0.8}, "(80% interval "),
-        (0.0015, {"num_comparisons": 8}, "; the adjusted p-value does not confirm it."),
+        (0.0018, {"num_comparisons": 8}, "would pass, among 8 comparisons it does not."),
         (
             2.0,
             {"metric": Metric("bleu", "BLEU", is_fraction=False)},
-            "uniform: +2.0000 in BLEU (95",
+            "uniform on this test set: +2.0000 in BLEU (95",
         ),
     ],
 )
@@ -93,13 +94,13 @@ def test_what_verdicts_say_beside(shift: float, settings: dict[str, object], par
 
 def test_what_the_design_could_have_shown_is_true_of_its_own_rule() -> None:
     result = paired_comparison(BASELINE, BASELINE + NOISE, smallest_effect=0.0001)
-    assert result.evidence is not None
-    sentence = words.verdict_sentence(result, METRIC)
-    power, detectable = result.evidence.verdict_power, result.evidence.detectable_effect
-    assert f"a true difference of {100 * detectable:.3g} percentage points" in sentence
-    assert f"would be found in {100 * power:.0f}% of such studies" in sentence
-    assert f"takes about {result.evidence.seeds_needed} seeds or more." in sentence
-    assert "t test" not in sentence
+    power = result.comparison.power
+    assert power is not None
+    assert (
+        f"; this design would reveal a difference of {100 * power.detectable_effect:.3g} "
+        f"percentage points or more four times in five, and one of 0.01 percentage points with "
+        f"{power.seeds_needed} seeds."
+    ) in str(result)
 
 
 def refused() -> Comparison:
@@ -108,7 +109,7 @@ def refused() -> Comparison:
         ArmScores("uniform", {0: 0.1}, {3: "diverged"}),
         ArmScores("balanced", {0: 0.1, 3: 0.1}, {5: "failed"}),
     ]
-    return compare_family([Pair(Pairing("", "uniform", "balanced"), *arms)], Rules())[0]
+    return compare_family([Pair(Pairing("", "uniform", "balanced"), *arms)], Rules()).comparisons[0]
 
 
 def test_bad_runs_and_seeds_are_named() -> None:
@@ -132,6 +133,19 @@ def test_bad_runs_and_seeds_are_named() -> None:
     assert dropped == "Left out with their pairs: a seed 4 (diverged)."
     assert worst.startswith("Counted with the worst score, 0: b seed 0 (failed), b seed 1 (failed)")
     assert worst.endswith("b seed 7 (failed), 12 more.")
+
+
+def test_odd_differences_are_said() -> None:
+    treatment = BASELINE + 0.002 + NOISE
+    treatment[4] -= 0.5
+    result = paired_comparison(BASELINE, treatment, treatment="balanced")
+    far, skewed = words.notes(result.comparison, METRIC)
+    assert far == (
+        "The difference of balanced on seed 4 lies far from all others: see whether a run "
+        "collapsed."
+    )
+    assert skewed.startswith("The differences of balanced are skewed (-2.")
+    assert not words.notes(paired_comparison(BASELINE, BASELINE + NOISE).comparison, METRIC)
 
 
 def test_every_metric_has_words() -> None:
@@ -163,7 +177,7 @@ def test_too_few_seeds_come_before_the_differences(shifted: Shifted, num_seeds: 
     result = shifted({"a": 0.02, "b": 0.02}, num_seeds=num_seeds)
     a, b = (words.signed(METRIC, entry.estimates.difference) for entry in result.comparisons)
     assert words.headline(result) == (
-        f"No verdict yet: 7 seeds needed for 2 comparisons, {num_seeds} run. Differences from "
+        f"No verdict yet: 6 seeds needed, {num_seeds} run. Differences from "
         f"uniform so far, in balanced accuracy (percentage points): a {a} and b {b}."
     )
 
@@ -205,8 +219,8 @@ def test_a_control_is_no_part_of_the_answer(shifted: Shifted) -> None:
 
 def test_a_family_is_said_and_counted_once(shifted: Shifted) -> None:
     assert words.family_sentence(shifted({"a": 0.0, "b": 0.0})) == (
-        "The 2 comparisons are one family: their p-values are adjusted together (Holm), so the "
-        "chance of any false finding is at most 5%."
+        "The 2 comparisons are one family, judged together by flipping the signs of seeds: the "
+        "chance of any false finding is at most 5%, and all their intervals hold together."
     )
     assert "one comparison" in words.family_sentence(shifted({"a": 0.0}))
 
@@ -215,14 +229,20 @@ def test_seeds_that_cannot_be_enough_are_said_before_training() -> None:
     assert words.seeds_note(1, 6, 0.95) is None
     assert words.seeds_note(0, 1, 0.95) is None
     assert words.seeds_note(1, 1, 0.95) == (
-        "note: 1 seed cannot give a verdict for 1 comparison, whatever comes out: give at least 6"
+        "note: 1 seed cannot give a verdict, whatever comes out: give at least 6"
     )
-    assert "6 seeds cannot give a verdict for 4 comparisons" in words.seeds_note(4, 6, 0.95)
+    assert words.seeds_note(40, 6, 0.95) is None  # the joint rule needs no more for a family
+    assert "give at least 8" in words.seeds_note(1, 6, 0.99)
 
 
 def test_columns_are_explained_where_they_stand(shifted: Shifted) -> None:
-    explained = " ".join(words.definitions(shifted({"a": 0.0, "b": 0.0, "null_control": 0.0})))
-    for part in ("Which row to use?", "Why two 95% intervals?", "P(better): ", "p, adjusted: "):
+    study = shifted({"a": 0.0, "b": 0.0, "null_control": 0.0})
+    assert "test examples" not in " ".join(words.definitions(study))  # from elsewhere
+    wider = Interval(-0.1, 0.1, 0.95)
+    entries = (dataclasses.replace(study.comparisons[0], new_test_sets=wider),)
+    study = dataclasses.replace(study, comparisons=(*entries, *study.comparisons[1:]))
+    explained = " ".join(words.definitions(study))
+    for part in ("Which row to use?", "Why two 95% intervals?", "P(better): ", "adjusted for all"):
         assert part in explained
     assert "A/A control" in explained
 

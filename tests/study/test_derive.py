@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 import scipy.stats
 from drawn_runs import CELL, FACTORS, SWEEP, SWEEP_EFFECTS, write_study
 
+from cwjax.analysis.family import Comparison
+from cwjax.analysis.paired import Differences, judge_family
 from cwjax.analysis.pairing import BadRun
 from cwjax.analysis.results import BadRunFact, StudyComparison
-from cwjax.analysis.stats import holm
 from cwjax.errors import ConfigError
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import from_json
@@ -34,6 +36,12 @@ def in_file(directory: StudyDirectory) -> StudyComparison:
     return from_json(content, StudyComparison, "comparison.json")
 
 
+def together(entries: Sequence[Comparison]) -> list[float | None]:
+    """The p-values of comparisons that are one family."""
+    family = [Differences(dict(zip(e.seeds, e.differences, strict=True))) for e in entries]
+    return [each.p for each in judge_family(family).comparisons]
+
+
 @pytest.mark.usefixtures("no_report")
 def test_p_values_are_adjusted_over_all_cells(sweep: StudyDirectory) -> None:
     comparison = derive(sweep)
@@ -41,9 +49,8 @@ def test_p_values_are_adjusted_over_all_cells(sweep: StudyDirectory) -> None:
     assert [(e.pairing.cell, e.pairing.treatment) for e in entries] == [
         (cell, arm) for cell in CELLS for arm in ("balanced", "focal")
     ]
-    assert {e.evidence.num_comparisons for e in entries} == {6} == {comparison.family_size}
-    adjusted = holm([e.estimates.p_value for e in entries])
-    assert [e.evidence.p_holm for e in entries] == pytest.approx(list(adjusted))
+    assert {e.num_comparisons for e in entries} == {6} == {comparison.family_size}
+    assert [e.judged.p for e in entries] == together(entries)
     assert in_file(sweep) == comparison
     assert compare(sweep) == comparison
 
@@ -90,7 +97,7 @@ def test_every_run_has_its_row(sweep: StudyDirectory) -> None:
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
-    write_study(tmp_path, SWEEP_EFFECTS, 3, data=SWEEP)
+    write_study(tmp_path, SWEEP_EFFECTS[:2], 2, data=SWEEP[:2])
     directory = StudyDirectory(tmp_path)
     derive(directory)
 
@@ -160,17 +167,16 @@ def test_the_controls_are_judged_alone_and_equal_arms_count_once(tmp_path: Path)
     comparison = derive(StudyDirectory(tmp_path))
     by_arm = {e.pairing.treatment: e for e in comparison.comparisons}
     assert comparison.family_size == 2
-    assert {arm: e.evidence.num_comparisons for arm, e in by_arm.items()} == {
+    assert {arm: e.num_comparisons for arm, e in by_arm.items()} == {
         "logit_adjusted": 2,
         "balanced_softmax": 2,
         "focal": 2,
         "null_control": 1,
     }
-    assert by_arm["balanced_softmax"].evidence == by_arm["logit_adjusted"].evidence
+    assert by_arm["balanced_softmax"].judged == by_arm["logit_adjusted"].judged
     assert [e.pairing.treatment for e in comparison.judged] == list(effects)[1:]
     counted = [by_arm[arm] for arm in ("logit_adjusted", "focal")]
-    adjusted = holm([each.estimates.p_value for each in counted])
-    assert [each.evidence.p_holm for each in counted] == list(adjusted)
+    assert [each.judged.p for each in counted] == together(counted)
 
 
 @pytest.mark.usefixtures("no_report")

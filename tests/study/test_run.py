@@ -336,7 +336,7 @@ def fail_on(monkeypatch: pytest.MonkeyPatch, arm: str, seed: int) -> None:
     monkeypatch.setattr(chunk, "epoch_blocks", broken)
 
 
-@pytest.mark.fault(60, 61)
+@pytest.mark.fault(60)
 @pytest.mark.usefixtures("no_report")
 def test_a_run_that_fails_is_recorded_and_the_others_go_on(
     tiny_config: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -393,6 +393,18 @@ def test_what_a_failed_run_would_have_answered_fails_with_it(
     mended = finished(run_all(config, tmp_path, retry))
     assert mended.failures == ()
     assert mended.comparison.num_ok_runs == 6
+
+
+@pytest.mark.usefixtures("no_report")
+def test_an_arm_that_comes_later_fails_with_the_run_that_would_have_answered_it(
+    tiny_config: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_on(monkeypatch, "uniform", 0)
+    run_all(tiny_config, tmp_path)
+    more = dataclasses.replace(tiny_config, arms=("uniform", "balanced", "tau_norm"))
+    ended = finished(run_all(more, tmp_path))
+    assert [failure.run.arm for failure in ended.failures] == ["uniform", "tau_norm"]
+    assert ended.comparison.num_ok_runs == 4  # of 6
 
 
 @pytest.mark.fault(60)

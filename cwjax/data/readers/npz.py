@@ -257,7 +257,7 @@ def _check_image_type(field: str, shape: tuple[int, ...], dtype: np.dtype[Any]) 
 
 
 def _unit_floats_to_uint8(field: str, images: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    _refuse(field, ~np.isfinite(images), "NaN or infinite", "mend or leave out these images")
+    _refuse(field, ~np.isfinite(images), "NaN or infinite", "fix or leave out these images")
     _refuse(field, (images < 0) | (images > 1), "outside 0 to 1", "store pixels as uint8")
     scaled = images.astype(np.float32) * 255
     pixels = np.round(scaled)
@@ -266,6 +266,6 @@ def _unit_floats_to_uint8(field: str, images: npt.NDArray[Any]) -> npt.NDArray[n
     return pixels.astype(np.uint8)
 
 
-def _refuse(field: str, wrong: npt.NDArray[np.bool_], what: str, mend: str) -> None:
+def _refuse(field: str, wrong: npt.NDArray[np.bool_], what: str, fix: str) -> None:
     if wrong.any():
-        raise DataError(f"{field}: {wrong.sum()} of {wrong.size} pixels are {what}: {mend}")
+        raise DataError(f"{field}: {wrong.sum()} of {wrong.size} pixels are {what}: {fix}")

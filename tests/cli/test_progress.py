@@ -1,0 +1,159 @@
+"""What a terminal shows of a study while it trains, and how it concludes."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cwjax.analysis.metrics import METRICS
+from cwjax.analysis.results import CellFacts, DesignFacts, StudyComparison
+from cwjax.cli import progress
+from cwjax.config import DataConfig, StudyConfig
+from cwjax.store.schema import Failure
+from cwjax.study.plan import Plan, make_plan
+from cwjax.study.run import Event, Finished, Planned, RunStored
+from cwjax.training.runs import RunKey, RunsFailed, StepsFinished
+
+CELL = "tiny-long_tailed-4"
+OTHER = "tiny-none"
+
+
+@pytest.fixture
+def plan(tiny_config: StudyConfig) -> Plan:
+    return make_plan(tiny_config)
+
+
+@pytest.fixture
+def two_cells(tiny_config: StudyConfig) -> Plan:
+    (data,) = tiny_config.data
+    without = DataConfig(dataset=data.dataset, imbalance="none")
+    return make_plan(dataclasses.replace(tiny_config, data=(data, without)))
+
+
+def stored(arm: str, seed: int, score: float | None, cell: str = CELL) -> RunStored:
+    scores = dict.fromkeys(METRICS, score)
+    return RunStored(RunKey(cell, arm, seed), "ok", scores)
+
+
+def finished(failures: tuple[Failure, ...] = (), *, num_ok_runs: int = 4) -> Finished:
+    cells = (CellFacts(CELL, "npz:tiny.npz", "long_tailed", 4.0),)
+    comparison = StudyComparison(
+        metric=METRICS["balanced_accuracy"],
+        confidence=0.95,
+        smallest_effect=None,
+        baseline="uniform",
+        arms=("uniform",),
+        seeds=(0, 1),
+        family_size=0,
+        design=DesignFacts(),
+        num_ok_runs=num_ok_runs,
+        bad_runs=(),
+        cells=cells,
+        summaries=(),
+        comparisons=(),
+        secondary=(),
+    )
+    return Finished(comparison, failures)
+
+
+def failed(plan: Plan) -> RunsFailed:
+    return RunsFailed((plan.trained_runs[1],), ValueError("no\nluck"))
+
+
+def events(plan: Plan) -> Iterator[Event]:
+    yield Planned(
+        plan,
+        num_expected=len(plan.keys),
+        num_runs=4,
+        num_finished=0,
+        num_epochs=8,
+        num_examples=400,
+    )
+    yield StepsFinished(100)
+    yield stored("uniform", 0, 0.80)
+    yield stored("balanced", 0, 0.85)
+    yield stored("balanced", 1, None)  # undefined
+    yield failed(plan)
+    yield finished()
+
+
+def test_lines_tell_runs_failures_speed_one_time_and_differences(
+    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", -1)
+    assert isinstance(progress.follow(events(plan), Path("out"), quiet=False), Finished)
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0].startswith("note: 2 seeds cannot give a verdict")
+    lines = printed.err.splitlines()
+    assert "failed: balanced seed 0: ValueError: no luck" in lines  # at once
+    assert "run 3/4, 1 failed, epoch 0/8" in lines[-1]
+    assert lines[-1].count(" left") == 1
+    assert "balanced +5.00 (n=1)" in lines[-1]
+
+
+def test_quiet_shows_failures_alone(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    progress.follow(events(plan), Path("out"), quiet=True)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "failed: balanced seed 0: ValueError: no luck\n"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_bar_tells_the_same_and_is_never_cut(
+    plan: Plan, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(
+        progress, "Console", lambda **_: Console(file=stream, force_terminal=True, width=width)
+    )
+    progress.follow(events(plan), Path("out"), quiet=False)
+    text = " ".join(stream.getvalue().split())
+    assert "…" not in text
+    last = text[text.rindex("run 3/4, 1 failed, epoch 0/8") :]
+    assert last.count(" left") == 1
+    assert "balanced +5.00 (n=1)" in last
+    assert "failed: balanced seed 0: ValueError: no luck" in text
+
+
+def test_with_several_cells_differences_are_of_the_cell_that_trains(
+    two_cells: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", -1)
+
+    def both() -> Iterator[Event]:
+        *first, last = events(two_cells)
+        yield from first
+        yield stored("uniform", 0, 0.5, OTHER)
+        yield stored("balanced", 0, 0.4, OTHER)
+        yield last
+
+    progress.follow(both(), Path("out"), quiet=False)
+    printed = capsys.readouterr()
+    assert f"2 cells: {CELL}, {OTHER}" in printed.out
+    assert f"failed: {CELL} balanced seed 0: ValueError: no luck" in printed.err
+    assert f", {OTHER}: balanced -10.00 (n=1)" in printed.err.splitlines()[-1]
+
+
+FAILURE = Failure(RunKey(CELL, "balanced", 3), "no memory")
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        (finished(), 0, ""),
+        pytest.param(finished(num_ok_runs=0), 1, "", marks=pytest.mark.fault(52)),
+        (finished((FAILURE,)), 1, "failed: balanced seed 3: no memory"),
+    ],
+)
+def test_the_exit_code_says_whether_every_run_ended_and_one_ended_well(
+    end: Finished, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert progress.conclude(end, Path("out"), quiet=True) == code
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.strip()) == ("", said)
