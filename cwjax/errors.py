@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class ConfigError(ValueError):
@@ -17,6 +17,18 @@ class DataError(ConfigError):
 def one_line(error: Exception) -> str:
     """Names an error of another library within a message of one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def check_name(flag: str, name: str, names: Collection[str]) -> None:
+    """Checks that a flag has one of the names that there are.
+
+    Raises:
+        ConfigError: it has not; the message lists them, the closest first.
+    """
+    if name not in names:
+        raise ConfigError(
+            f"{flag} is {name!r}{suggestion(name, names)}: choose one of {', '.join(names)}"
+        )
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:

@@ -22,10 +22,10 @@ from cwjax.store.schema import (
     Failure,
     RunRecord,
     StoredCell,
-    StoredDataset,
     StudyFile,
     store_arm,
 )
+from cwjax.study.manifest import describe_dataset
 from cwjax.study.plan import parse_design
 from cwjax.training.runs import Run, RunFinished, RunKey
 
@@ -180,14 +180,7 @@ def write_study(
     cells = {
         name: StoredCell(
             data=each.without_directory(),
-            dataset=StoredDataset(
-                name=dataset.name,
-                fingerprint=dataset.fingerprint,
-                num_train=dataset.num_train,
-                num_test=len(dataset.test_labels),
-                input_shape=dataset.input_shape,
-                class_names=dataset.class_names,
-            ),
+            dataset=describe_dataset(dataset),
             class_counts=dict.fromkeys(design.seeds, counts),
             equal_arms=dict(equal_arms or {}),
         )

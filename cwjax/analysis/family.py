@@ -144,20 +144,19 @@ def _judge(
         if pair.pairing.in_family and each.seeds:
             family.setdefault(pair.pairing.key, _differences(each))
     judged, state, critical = _judge_distinct(family, rules, seeds)
+    arms = dict(zip(family, state.arms, strict=True)) if state is not None else {}
     size = max(family_size([pair.pairing for pair in pairs]), rules.num_comparisons)
     comparisons = []
     for pair, each in zip(pairs, matched, strict=True):
+        key, in_family = pair.pairing.key, pair.pairing.in_family
         facts = None
-        if each.seeds:
-            facts = judged.get(pair.pairing.key) if pair.pairing.in_family else None
-            if facts is None:
-                alone = {pair.pairing.key: _differences(each)}
-                fixed = replace(seeds, plan=None)
-                facts = _judge_distinct(alone, rules, fixed)[0][pair.pairing.key]
-        number = size if pair.pairing.in_family else 1
-        comparison = _comparison(pair, each, rules, facts, (number, seeds))
-        if state is not None and pair.pairing.key in family:
-            arm = state.arms[list(family).index(pair.pairing.key)]
+        if each.seeds and in_family:
+            facts = judged[key]
+        elif each.seeds:
+            fixed = replace(seeds, plan=None)
+            facts = _judge_distinct({key: _differences(each)}, rules, fixed)[0][key]
+        comparison = _comparison(pair, each, rules, facts, (size if in_family else 1, seeds))
+        if (arm := arms.get(key)) is not None:
             comparison = replace(comparison, stopped=arm.stopped, needs_seeds=arm.needs_seeds)
         comparisons.append(comparison)
     return JudgedStudy(tuple(comparisons), state, critical, tuple(family))

@@ -28,10 +28,6 @@ class Interval:
         """Whether all of it lies within (-bound, bound)."""
         return -bound < self.ci_low and self.ci_high < bound
 
-    def beyond(self, bound: float) -> bool:
-        """Whether all of it lies above bound or all of it below -bound."""
-        return self.ci_low > bound or self.ci_high < -bound
-
 
 def error_rate(confidence: float) -> float:
     """1 - confidence, free of rounding (1 - 0.95 is not 0.05 in binary)."""

@@ -23,7 +23,7 @@ from cwjax.analysis.evaluation import (
     calibration_error,
     head_middle_tail,
 )
-from cwjax.errors import ConfigError, suggestion
+from cwjax.errors import ConfigError, check_name
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,7 @@ def find_metric(name: str) -> Metric:
     Raises:
         ConfigError: there is none; the message lists them.
     """
-    if name not in METRICS:
-        raise ConfigError(
-            f"--metric is {name!r}{suggestion(name, METRICS)}: choose one of {', '.join(METRICS)}"
-        )
+    check_name("--metric", name, METRICS)
     return METRICS[name]
 
 

@@ -28,10 +28,8 @@ from cwjax.analysis.paired import (
     on_common_scale,
     t_quantile,
 )
+from cwjax.analysis.power import POWER
 from cwjax.analysis.power_table import DETECTABLE, FAMILIES, SEEDS
-
-POWER = 0.8
-"""Of the smallest difference that counts as detectable."""
 
 NUM_DRAWS = 1_000
 """Simulated families behind a value of the table: a standard error of about 1.3%."""

@@ -44,8 +44,9 @@ class ArmRow(NamedTuple):
     second_stage_exponent: Leaf  # [] q of the second stage
     learning_rate_factor: Leaf  # [] multiplies the study's learning rate
     weight_decay: Leaf  # [] of all parameters, as the optimiser of that name takes it in PyTorch
-    input_mean: Leaf  # [num_features] of the run's own training examples; [] for images
-    input_spread: Leaf  # [num_features] their standard deviation, 1 where it is 0; [] for images
+    input_fill: Leaf  # [num_features] stands in for a missing feature; [0] for images
+    input_mean: Leaf  # [num_features] taken from a feature; [0] for images
+    input_scale: Leaf  # [num_features] divides a feature then; [0] for images
 
 
 def uniform_row(num_classes: int) -> ArmRow:
@@ -76,8 +77,9 @@ def uniform_row(num_classes: int) -> ArmRow:
         second_stage_exponent=np.asarray(1, np.float32),
         learning_rate_factor=np.asarray(1, np.float32),
         weight_decay=np.asarray(0, np.float32),
-        input_mean=np.asarray(0, np.float32),
-        input_spread=np.asarray(1, np.float32),
+        input_fill=np.zeros(0, np.float32),
+        input_mean=np.zeros(0, np.float32),
+        input_scale=np.ones(0, np.float32),
     )
 
 

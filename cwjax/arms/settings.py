@@ -15,7 +15,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Annotated, Any, Protocol, TypeVar, get_type_hints
 
-from cwjax.errors import ConfigError, suggestion
+from cwjax.errors import ConfigError, check_name, suggestion
 
 Result = TypeVar("Result")
 
@@ -188,10 +188,7 @@ def choose(
         ConfigError: an unknown name or setting, or a value out of range.
     """
     name, *parts = text.split(":")
-    if name not in functions:
-        raise ConfigError(
-            f"{flag} is {text!r}{suggestion(name, functions)}: choose one of {', '.join(functions)}"
-        )
+    check_name(flag, name, functions)
     settings = settings_of(functions[name])
     try:
         given = {

@@ -43,13 +43,14 @@ def print_estimate(plan: Plan, path: Path, runtime: RuntimeConfig) -> None:
     device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
     directory = StudyDirectory(path)
     plan, study = joined(plan, directory, describe(plan, device), runtime)
-    failed = {failure.run for failure in study.failures}
     print_plan(plan, path)
     missing = [key for key in plan.keys if not directory.has_run(key)]
     runs = [
-        run for run in plan.trained_runs if run.key not in failed and not directory.has_run(run.key)
+        run
+        for run in plan.trained_runs
+        if run.key not in study.failed and not directory.has_run(run.key)
     ]
-    print(_count_line(plan, len(missing), len(runs), len(failed)))
+    print(_count_line(plan, len(missing), len(runs), len(study.failed)))
     if not runs:
         return
     num_examples = sum(run.num_epochs * len(run.train_indices) for run in runs)

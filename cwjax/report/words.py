@@ -318,9 +318,8 @@ def seeds_floor(confidence: float) -> int:
 
 
 def _seeds_missing(comparison: Comparison) -> str:
-    assert comparison.judged is not None
-    bounds = comparison.estimates
-    confidence = 0.95 if bounds is None else bounds.probability_better_interval.confidence
+    assert comparison.estimates is not None
+    confidence = comparison.estimates.probability_better_interval.confidence
     needed, run = seeds_floor(confidence), len(comparison.seeds)
     if run >= needed:
         unequal = sum(difference != 0 for difference in comparison.differences)

@@ -10,10 +10,10 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -22,6 +22,8 @@ from cwjax.store import schema
 from cwjax.store.files import file_name, write_atomically
 from cwjax.store.schema import RunHeader, RunRecord, StudyFile
 from cwjax.training.runs import RunKey
+
+Found = TypeVar("Found", RunHeader, RunRecord)
 
 STUDY = "study.json"
 """Tells what the directory of a study is."""
@@ -63,34 +65,26 @@ class StudyDirectory:
         Raises:
             ConfigError: the file is damaged, foreign or of another schema version.
         """
-        path = self.run_path(key)
-        name = str(path.relative_to(self.path))
-        try:
-            with path.open("rb") as file:
-                record = schema.run_from_npz(file, name)
-        except ConfigError as error:
-            raise ConfigError(f"{error}: remove it to train the run again") from error
-        self._check_key(key, record.key, name)
-        return record
+        return self._read(key, schema.run_from_npz)
 
     def read_run_header(self, key: RunKey) -> RunHeader:
         """Reads what a finished run's file says of it, without its arrays; errors as `read_run`."""
+        return self._read(key, schema.run_header)
+
+    def _read(self, key: RunKey, parse: Callable[[BinaryIO, str], Found]) -> Found:
         path = self.run_path(key)
         name = str(path.relative_to(self.path))
         try:
             with path.open("rb") as file:
-                header = schema.run_header(file, name)
+                found = parse(file, name)
         except ConfigError as error:
             raise ConfigError(f"{error}: remove it to train the run again") from error
-        self._check_key(key, header.key, name)
-        return header
-
-    def _check_key(self, expected: RunKey, found: RunKey, name: str) -> None:
-        if found != expected:
+        if found.key != key:
             raise ConfigError(
-                f"{name} holds {found} of {found.cell}, not {expected} of {expected.cell}: it was "
+                f"{name} holds {found.key} of {found.key.cell}, not {key} of {key.cell}: it was "
                 "renamed or copied; remove it to train the run again"
             )
+        return found
 
     def read_study(self) -> StudyFile | None:
         """`study.json`, or None in a new directory.

@@ -12,7 +12,8 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from functools import cached_property
+from typing import BinaryIO, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -151,6 +152,11 @@ class StudyFile:
     """Numbers of seeds at which results are read, if that was planned."""
     judgings: tuple[StoredJudging, ...] = ()
     """Of a study without planned looks: each is judged more strictly than the one before."""
+
+    @cached_property
+    def failed(self) -> frozenset[RunKey]:
+        """The runs that cannot come: they failed, or would have been answered by one that did."""
+        return frozenset(failure.run for failure in self.failures)
 
     @property
     def arm_names(self) -> tuple[str, ...]:
@@ -341,8 +347,7 @@ def _check_study(study: StudyFile, name: str) -> None:
         equal = {*stored.equal_arms, *stored.equal_arms.values()}
         _require(equal <= set(arms), name, f"{place}.equal_arms", "one is no arm of this study")
         _require(stored.width is None or stored.width >= 1, name, f"{place}.width")
-    keys = set(study.run_keys) if study.failures else set()
-    strange = [failure.run for failure in study.failures if failure.run not in keys]
+    strange = study.failed - set(study.run_keys) if study.failures else ()
     _require(not strange, name, "failures", "one is of no run of this study")
 
 
@@ -385,8 +390,12 @@ _HEADER = "header"
 
 def run_to_bytes(record: RunRecord) -> bytes:
     """A run's file."""
-    scores = {name: _finite(score) for name, score in record.scores.items()}
-    header = RunHeader(key=record.key, status=record.status, scores=scores, chosen=record.chosen)
+    header = RunHeader(
+        key=record.key,
+        status=record.status,
+        scores=defined_scores(record),
+        chosen=record.chosen,
+    )
     arrays = {
         **{f"{group}/{name}": a for group in _GROUPS for name, a in getattr(record, group).items()},
         **{name: getattr(record, name) for name in _ARRAYS},
@@ -394,7 +403,7 @@ def run_to_bytes(record: RunRecord) -> bytes:
     return to_npz(header, arrays)
 
 
-def run_header(content: io.BufferedIOBase | io.BytesIO, name: str) -> RunHeader:
+def run_header(content: BinaryIO, name: str) -> RunHeader:
     """What a run's file says of it; its arrays are not read.
 
     Raises:
@@ -403,7 +412,7 @@ def run_header(content: io.BufferedIOBase | io.BytesIO, name: str) -> RunHeader:
     return _run_header(read_npz(content, name, only=_HEADER), name)
 
 
-def run_from_npz(content: io.BufferedIOBase | io.BytesIO, name: str) -> RunRecord:
+def run_from_npz(content: BinaryIO, name: str) -> RunRecord:
     """A run's file as it was read.
 
     Raises:
@@ -505,9 +514,7 @@ def to_npz(header: object, arrays: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def read_npz(
-    content: io.BufferedIOBase | io.BytesIO, name: str, only: str | None = None
-) -> dict[str, np.ndarray]:
+def read_npz(content: BinaryIO, name: str, only: str | None = None) -> dict[str, np.ndarray]:
     """The arrays of an .npz file, or only one of them.
 
     Raises:
@@ -524,8 +531,11 @@ def read_npz(
     return arrays
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def defined_scores(record: RunRecord) -> dict[str, float | None]:
+    """The scores of a run as JSON holds them: None where undefined."""
+    return {
+        name: float(score) if np.isfinite(score) else None for name, score in record.scores.items()
+    }
 
 
 def _number(value: float | None) -> float:

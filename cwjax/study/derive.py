@@ -5,6 +5,7 @@ Reads the directory only, so it can be derived again at any time, without JAX an
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from cwjax.analysis.family import Comparison, JudgedStudy, conclude
 from cwjax.analysis.intervals import Interval, error_rate
-from cwjax.analysis.looks import Judging, judge_again
+from cwjax.analysis.looks import judge_again
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.new_test_sets import Contributions, contributions, interval_from
 from cwjax.analysis.pairing import family_size
@@ -33,14 +34,15 @@ from cwjax.errors import ConfigError
 from cwjax.report.pages import Figures, write_cell_report, write_study_report
 from cwjax.store.contents import CellContents, read_cell, refuse_foreign_runs
 from cwjax.store.directory import StudyDirectory
-from cwjax.store.schema import RunRecord, StoredJudging, StudyFile, to_json
+from cwjax.store.schema import RunRecord, StudyFile, to_json
 from cwjax.study.judge import (
     Progress,
     Runs,
-    has_failed,
     judge,
+    last_judging,
     look_facts,
     progress,
+    store_judging,
     study_pairings,
 )
 from cwjax.study.tables import class_scores_table, history_table, scores_table, to_parquet
@@ -111,13 +113,11 @@ def with_judging(study: StudyFile) -> StudyFile:
     """
     if study.looks:
         return study
-    known = study.judgings[-1] if study.judgings else None
-    before = None if known is None else Judging(known.look, known.alpha, frozenset(known.seeds))
+    before = last_judging(study)
     now = judge_again(before, study.seeds, study.analysis.confidence)
     if now == before or now.look == 0:
         return study
-    stored = StoredJudging(now.look, now.alpha, tuple(sorted(now.seeds)))
-    return replace(study, judgings=(*study.judgings, stored))
+    return replace(study, judgings=(*study.judgings, store_judging(now)))
 
 
 def _complete(directory: StudyDirectory, study: StudyFile) -> tuple[Runs, Progress]:
@@ -129,7 +129,7 @@ def _complete(directory: StudyDirectory, study: StudyFile) -> tuple[Runs, Progre
     refuse_foreign_runs(directory, study)
     runs = read_headers(directory, study)
     state = progress(study, runs)
-    unfinished = [key for key in state.expected if key not in runs and not has_failed(study, key)]
+    unfinished = [key for key in state.expected if key not in runs and key not in study.failed]
     if unfinished:
         raise ConfigError(
             f"{len(unfinished)} of {len(state.expected)} runs are not finished, the first is "
@@ -157,6 +157,8 @@ def _cells(
     ]
     rules = rules_for(study.analysis, study.analysis.metric)
     design = _design_facts(study, state, primary)
+    size = family_size(study_pairings(study))
+    num_runs = Counter((key.cell, key.arm) for key in state.expected)
     for name in study.cells:
         contents = read_cell(directory, study, name)
         contributed = _Contributions(contents)
@@ -169,12 +171,14 @@ def _cells(
                 baseline=study.baseline,
                 arms=study.arm_names,
                 seeds=study.seeds,
-                family_size=family_size(study_pairings(study)),
+                family_size=size,
                 design=design,
                 num_ok_runs=sum(record.status == "ok" for record in contents.records),
                 bad_runs=_bad_runs(state, runs, name),
                 cells=(_cell_facts(contents),),
-                summaries=tuple(_summary(contents, arm, state) for arm in contents.arms),
+                summaries=tuple(
+                    _summary(contents, arm, num_runs[name, arm]) for arm in contents.arms
+                ),
                 comparisons=tuple(
                     conclude(
                         entry,
@@ -292,7 +296,7 @@ def _never_predicted(contents: CellContents) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _summary(contents: CellContents, arm: str, state: Progress) -> ArmSummary:
+def _summary(contents: CellContents, arm: str, num_runs: int) -> ArmSummary:
     """Mean and standard deviation over the runs that ended well; None where one is undefined."""
     ok = contents.ok_runs(arm)
     scores = {}
@@ -307,7 +311,7 @@ def _summary(contents: CellContents, arm: str, state: Progress) -> ArmSummary:
     return ArmSummary(
         cell=contents.name,
         arm=arm,
-        num_runs=sum((key.cell, key.arm) == (contents.name, arm) for key in state.expected),
+        num_runs=num_runs,
         num_ok=len(ok),
         scores=scores,
         chosen={name: tuple(record.chosen[name] for record in ok) for name in settings},

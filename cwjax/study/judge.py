@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cwjax.analysis.family import JudgedStudy, Pair, Seeds, compare_family
-from cwjax.analysis.looks import Plan
+from cwjax.analysis.looks import Judging, Plan
 from cwjax.analysis.pairing import ArmScores, Pairing, pairings
 from cwjax.analysis.results import LookFacts
 from cwjax.analysis.rules import rules_for
-from cwjax.store.schema import RunHeader, StudyFile
+from cwjax.store.schema import RunHeader, StoredJudging, StudyFile
 from cwjax.training.runs import RunKey
 
 Runs = Mapping[RunKey, RunHeader]
@@ -57,21 +57,20 @@ def progress(study: StudyFile, runs: Runs) -> Progress:
     """
     if not study.looks:
         return Progress(tuple(study.run_keys), 0, None)
-    active = {(p.cell, arm) for p in study_pairings(study) for arm in (p.baseline, p.treatment)}
+    everyone = study_pairings(study)
+    active = {(p.cell, arm) for p in everyone for arm in (p.baseline, p.treatment)}
     numbers = dict.fromkeys(active, 0)
     judged = None
     for taken, number in enumerate(study.looks):
         numbers |= dict.fromkeys(active, number)
         expected = _first_seeds(study, numbers)
-        if not all(key in runs or has_failed(study, key) for key in expected):
+        if not all(key in runs or key in study.failed for key in expected):
             return Progress(expected, taken, judged)
         judged = judge(study, runs, study.analysis.metric, num_looks=taken + 1)
         going = [entry.pairing for entry in judged.comparisons if entry.needs_seeds]
         active = {(p.cell, arm) for p in going for arm in (p.baseline, p.treatment)}
         cells = {pairing.cell for pairing in going}
-        active |= {
-            (p.cell, p.treatment) for p in study_pairings(study) if p.control and p.cell in cells
-        }
+        active |= {(p.cell, p.treatment) for p in everyone if p.control and p.cell in cells}
         if not active:
             break
     return Progress(_first_seeds(study, numbers), taken + 1, judged)
@@ -79,16 +78,10 @@ def progress(study: StudyFile, runs: Runs) -> Progress:
 
 def _first_seeds(study: StudyFile, numbers: Mapping[tuple[str, str], int]) -> tuple[RunKey, ...]:
     """The runs of the first seeds: so many of each cell and arm."""
+    place = {seed: i for i, seed in enumerate(study.seeds)}
     return tuple(
-        key
-        for key in study.run_keys
-        if key.seed in study.seeds[: numbers.get((key.cell, key.arm), 0)]
+        key for key in study.run_keys if place[key.seed] < numbers.get((key.cell, key.arm), 0)
     )
-
-
-def has_failed(study: StudyFile, key: RunKey) -> bool:
-    """Whether a run that is missing cannot come: it, or the run that answers it, has failed."""
-    return any(failure.run == key for failure in study.failures)
 
 
 def judge(study: StudyFile, runs: Runs, metric: str, *, num_looks: int = 0) -> JudgedStudy:
@@ -107,6 +100,19 @@ def judge(study: StudyFile, runs: Runs, metric: str, *, num_looks: int = 0) -> J
         seeds = Seeds(plan, study.seeds, num_looks)
     pairs = [_pair(study, runs, pairing, metric) for pairing in study_pairings(study)]
     return compare_family(pairs, rules_for(study.analysis, metric), seeds)
+
+
+def last_judging(study: StudyFile) -> Judging | None:
+    """The latest of those that `study.json` holds."""
+    if not study.judgings:
+        return None
+    last = study.judgings[-1]
+    return Judging(last.look, last.alpha, frozenset(last.seeds))
+
+
+def store_judging(judging: Judging) -> StoredJudging:
+    """A judging as `study.json` holds it."""
+    return StoredJudging(judging.look, judging.alpha, tuple(sorted(judging.seeds)))
 
 
 def look_facts(primary: JudgedStudy) -> tuple[LookFacts, ...]:
@@ -133,7 +139,7 @@ def _pair(study: StudyFile, runs: Runs, pairing: Pairing, metric: str) -> Pair:
             seed
             for seed in seeds
             if all(
-                (key := RunKey(pairing.cell, arm, seed)) in runs or has_failed(study, key)
+                (key := RunKey(pairing.cell, arm, seed)) in runs or key in study.failed
                 for arm in (pairing.baseline, pairing.treatment)
             )
         )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cwjax.data.dataset import Dataset
 from cwjax.errors import ConfigError
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import (
@@ -58,21 +59,25 @@ def describe(plan: Plan, device: DeviceFacts) -> StudyFile:
 
 
 def _stored_cell(plan: Plan, cell: Cell) -> StoredCell:
-    dataset = cell.dataset
     return StoredCell(
         data=cell.data.without_directory(),
-        dataset=StoredDataset(
-            name=dataset.name,
-            fingerprint=dataset.fingerprint,
-            num_train=dataset.num_train,
-            num_test=len(dataset.test_labels),
-            input_shape=dataset.input_shape,
-            class_names=dataset.class_names,
-        ),
+        dataset=describe_dataset(cell.dataset),
         class_counts={
             seed: tuple(split.class_counts.tolist()) for seed, split in cell.splits.items()
         },
         equal_arms=plan.equal_arms(cell.name),
+    )
+
+
+def describe_dataset(dataset: Dataset) -> StoredDataset:
+    """What `study.json` tells of a data set."""
+    return StoredDataset(
+        name=dataset.name,
+        fingerprint=dataset.fingerprint,
+        num_train=dataset.num_train,
+        num_test=len(dataset.test_labels),
+        input_shape=dataset.input_shape,
+        class_names=dataset.class_names,
     )
 
 

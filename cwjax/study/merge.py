@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from cwjax.analysis.looks import Judging, judge_merged
+from cwjax.analysis.looks import judge_merged
 from cwjax.analysis.results import StudyComparison
 from cwjax.errors import ConfigError
 from cwjax.report.pages import Figures
@@ -17,7 +17,7 @@ from cwjax.store.files import write_atomically
 from cwjax.store.schema import StoredCell, StoredJudging, StudyFile
 from cwjax.store.settings import differences
 from cwjax.study.derive import derive
-from cwjax.study.judge import has_failed, progress
+from cwjax.study.judge import last_judging, progress, store_judging
 from cwjax.study.manifest import continued
 from cwjax.training.runs import RunKey
 
@@ -61,9 +61,10 @@ def merge(
 
 
 def _merged_study(sources: Sequence[StudyDirectory], allow_environment_change: bool) -> StudyFile:
-    first, *others = (source.known_study() for source in sources)
-    for source in sources:
-        refuse_foreign_runs(source, source.known_study())  # they would not be copied
+    studies = [source.known_study() for source in sources]
+    for source, study in zip(sources, studies, strict=True):
+        refuse_foreign_runs(source, study)  # they would not be copied
+    first, *others = studies
     for source, other in zip(sources[1:], others, strict=True):
         try:
             first = _merged_pair(first, other, allow_environment_change)
@@ -71,22 +72,17 @@ def _merged_study(sources: Sequence[StudyDirectory], allow_environment_change: b
             raise ConfigError(f"{source.path}: {error}") from error
     stored = {key for source in sources for key in first.run_keys if source.has_run(key)}
     failures = tuple(failure for failure in first.failures if failure.run not in stored)
-    judgings = () if first.looks else _judgings(sources, first)
+    judgings = () if first.looks else _judgings(studies, first)
     return dataclasses.replace(first, failures=failures, judgings=judgings)
 
 
-def _judgings(sources: Sequence[StudyDirectory], study: StudyFile) -> tuple[StoredJudging, ...]:
+def _judgings(parts: Sequence[StudyFile], whole: StudyFile) -> tuple[StoredJudging, ...]:
     """Those of the part that was judged most often, and that of the whole, one more."""
-    histories = [source.known_study().judgings for source in sources]
-    last = [
-        Judging(each[-1].look, each[-1].alpha, frozenset(each[-1].seeds))
-        for each in histories
-        if each
-    ]
-    now = judge_merged(last, study.seeds, study.analysis.confidence)
+    last = [judging for part in parts if (judging := last_judging(part)) is not None]
+    now = judge_merged(last, whole.seeds, whole.analysis.confidence)
     if now.look == 0:
         return ()
-    return (*max(histories, key=len), StoredJudging(now.look, now.alpha, tuple(sorted(now.seeds))))
+    return (*max((part.judgings for part in parts), key=len), store_judging(now))
 
 
 def _merged_pair(first: StudyFile, other: StudyFile, allow_environment_change: bool) -> StudyFile:
@@ -139,9 +135,7 @@ def _check_all_there(sources: Sequence[StudyDirectory], study: StudyFile) -> Non
         found = {k: s.read_run_header(k) for s in sources for k in keys if s.has_run(k)}
         keys = progress(study, found).expected
     missing = [
-        key
-        for key in keys
-        if not has_failed(study, key) and not any(s.has_run(key) for s in sources)
+        key for key in keys if key not in study.failed and not any(s.has_run(key) for s in sources)
     ]
     if missing:
         raise ConfigError(

@@ -24,7 +24,7 @@ from cwjax.store.contents import refuse_foreign_runs
 from cwjax.store.directory import StudyDirectory, open_study
 from cwjax.store.examples import keep_examples
 from cwjax.store.record import History, epoch_scores, trained_record, with_test_logits
-from cwjax.store.schema import Failure, RunRecord, Status, StudyFile
+from cwjax.store.schema import Failure, RunRecord, Status, StudyFile, defined_scores
 from cwjax.study.derive import derive, read_headers
 from cwjax.study.judge import Progress, look_facts, progress
 from cwjax.study.manifest import continued, describe, grown, recorded_threads, with_cells_of
@@ -210,7 +210,7 @@ class _Driver:
         yield self._planned(state, missing, begun)
         for key in stored:
             record = self._directory.read_run(key)  # whole: damage is told before anything trains
-            yield RunStored(key, record.status, _defined(record))
+            yield RunStored(key, record.status, defined_scores(record))
         if state.judged is not None:
             yield _look_taken(state.judged)
         while missing:
@@ -228,13 +228,16 @@ class _Driver:
 
     def _next(self) -> tuple[Progress, list[Run]]:
         """How far the study is, and the runs to be trained next."""
-        state = progress(self.study, read_headers(self._directory, self.study))
-        failed = {failure.run for failure in self.study.failures}
+        study = self.study
+        runs = read_headers(self._directory, study) if study.looks else {}
+        state = progress(study, runs)
         roots = {self._root(key) for key in state.expected}
         missing = [
             run
             for run in self._plan.trained_runs
-            if run.key in roots and run.key not in failed and not self._directory.has_run(run.key)
+            if run.key in roots
+            and run.key not in study.failed
+            and not self._directory.has_run(run.key)
         ]
         return state, missing
 
@@ -288,7 +291,9 @@ class _Driver:
                 return []
             case RunFinished(run=run):
                 record = self._trained_record(event)
-                stored = [RunStored(r.key, r.status, _defined(r)) for r in self._store(record)]
+                stored = [
+                    RunStored(r.key, r.status, defined_scores(r)) for r in self._store(record)
+                ]
                 self._directory.log(
                     "run", cell=run.key.cell, arm=run.key.arm, seed=run.key.seed,
                     status=record.status,
@@ -396,8 +401,3 @@ class _Driver:
 def _look_taken(judged: JudgedStudy) -> LookTaken:
     going_on = {entry.pairing.key for entry in judged.comparisons if entry.needs_seeds}
     return LookTaken(look_facts(judged)[-1], len(going_on))
-
-
-def _defined(record: RunRecord) -> dict[str, float | None]:
-    """The scores of a run, None where undefined."""
-    return {name: score if score == score else None for name, score in record.scores.items()}

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cwjax.arms.row import ArmRow
 from cwjax.arms.sampling import epoch_order, mixing
 from cwjax.config import TrainConfig
 from cwjax.training.optim import learning_rates
@@ -59,23 +58,6 @@ def examples_per_epoch(run: Run, config: TrainConfig, skip_partial: bool) -> int
     """How many examples of a run are trained on in an epoch; arguments as of `epoch_blocks`."""
     size = len(run.train_indices)
     return size - size % config.batch_size if skip_partial else size
-
-
-def run_row(run: Run, inputs: np.ndarray) -> ArmRow:
-    """A run's row, with mean and spread of its own training examples where they are features.
-
-    Args:
-        run: to be trained.
-        inputs: uint8 images or float32 features of the whole data set, `[num_examples, ...]`.
-    """
-    if inputs.dtype == np.uint8:
-        return run.row
-    used = inputs[run.train_indices].astype(np.float64)
-    spread = used.std(axis=0)
-    return run.row._replace(
-        input_mean=used.mean(axis=0).astype(np.float32),
-        input_spread=np.where(spread > 0, spread, 1).astype(np.float32),
-    )
 
 
 def _epoch_steps(run: Run, labels: np.ndarray, epoch: int, config: TrainConfig) -> Batches:

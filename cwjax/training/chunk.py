@@ -12,7 +12,7 @@ import numpy as np
 
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
-from cwjax.training.batches import epoch_blocks, examples_per_epoch, run_row
+from cwjax.training.batches import epoch_blocks, examples_per_epoch
 from cwjax.training.lanes import BLOCK_STEPS, Lane
 from cwjax.training.runs import (
     ChunkState,
@@ -106,8 +106,7 @@ class ChunkTrainer:
 
     def _keys_and_rows(self, runs: list[Run]) -> tuple[Any, Any]:
         padded = self._padded(runs)
-        rows = [run_row(run, self._dataset.inputs) for run in padded]
-        rows = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+        rows = jax.tree.map(lambda *leaves: np.stack(leaves), *[run.row for run in padded])
         keys = np.array([divmod(run.key_seed, 2**32) for run in padded], np.uint32)
         return self._lane.put_runs(keys), self._lane.put_runs(rows)
 

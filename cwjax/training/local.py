@@ -23,7 +23,7 @@ from cwjax.errors import ConfigError
 from cwjax.models.network import Network, check_network
 from cwjax.models.registry import OWN_MODEL, model_factory
 from cwjax.training import width
-from cwjax.training.batches import epoch_blocks, run_row
+from cwjax.training.batches import epoch_blocks
 from cwjax.training.chunk import ChunkTrainer
 from cwjax.training.lanes import BLOCK_STEPS, Lane, default_lanes
 from cwjax.training.optim import find_optimizer
@@ -178,7 +178,7 @@ def _take_first_step(run: Run, dataset: Dataset, config: TrainConfig, arms: Sequ
     programs = lane.compile(make_run_programs(dataset, config))
     block = next(iter(epoch_blocks([run], dataset.labels, 0, config, BLOCK_STEPS)))
     block = block._replace(batches=lane.put_runs(block.batches), num_steps=np.int32(1))
-    row = lane.put_shared(run_row(run, dataset.inputs))
+    row = lane.put_shared(run.row)
     examples = lane.put_shared(Examples(dataset.inputs, dataset.labels))
     state = programs.initial_state(lane.put_shared(np.zeros(2, np.uint32)), row)
     state = programs.train_block(state, row, examples, block)

@@ -199,19 +199,18 @@ def make_programs(
     )
 
 
-def preprocess(inputs: jax.Array, row: ArmRow | None = None) -> jax.Array:
-    """Inputs as a model takes them, float32; on the device, since uint8 is less to move and keep.
+def preprocess(inputs: jax.Array, row: ArmRow) -> jax.Array:
+    """What the model sees, made on the device: four times less to move and to keep for images.
 
     Args:
-        inputs: uint8 pixels, which come to lie in [0, 1]; or float32 features, which are
-            standardised.
-        row: mean and spread of features.
+        inputs: uint8 pixels `[batch, height, width, channels]`, which become float32 in [0, 1], or
+            float32 features `[batch, num_features]`, NaN where missing, which are standardised.
+        row: of the run; how it standardises.
     """
     if inputs.dtype == jnp.uint8:
         return inputs.astype(jnp.float32) / 255
-    if row is None:
-        raise ValueError("features are standardised by the run's row")
-    standardised: jax.Array = (inputs - row.input_mean) / row.input_spread
+    filled = jnp.where(jnp.isnan(inputs), row.input_fill, inputs)
+    standardised: jax.Array = (filled - row.input_mean) / row.input_scale
     return standardised
 
 

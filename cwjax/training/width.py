@@ -10,7 +10,7 @@ from jax.stages import Wrapped
 
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
-from cwjax.training.batches import epoch_blocks, run_row
+from cwjax.training.batches import epoch_blocks
 from cwjax.training.lanes import BLOCK_STEPS, Lane
 from cwjax.training.runs import Run
 from cwjax.training.step import Examples, Programs
@@ -58,7 +58,7 @@ def fitting_width(
 def run_bytes(run: Run, dataset: Dataset, programs: Programs, config: TrainConfig) -> int:
     """Device memory of one run in bytes, as the compiler plans it; the data set apart."""
     block = next(iter(epoch_blocks([run], dataset.labels, 0, config, BLOCK_STEPS)))
-    rows = jax.tree.map(lambda leaf: leaf[None], run_row(run, dataset.inputs))
+    rows = jax.tree.map(lambda leaf: leaf[None], run.row)
     state = jax.eval_shape(jax.vmap(programs.initial_state), np.zeros((1, 2), np.uint32), rows)
     train_block = cast(Wrapped, Lane(jax.local_devices()[:1], 1).compile(programs).train_block)
     examples = Examples(dataset.inputs, dataset.labels)

@@ -76,9 +76,6 @@ def test_interval_position():
     assert interval.excludes_zero
     assert interval.inside(0.31)
     assert not interval.inside(0.3)
-    assert interval.beyond(0.05)
-    assert not interval.beyond(0.1)
-    assert Interval(-0.3, -0.1, 0.95).beyond(0.05)
     assert not Interval(-0.1, 0.3, 0.95).excludes_zero
     assert error_rate(0.95) == 0.05
 

@@ -22,7 +22,7 @@ from cwjax.models.registry import ModelFactory, model_factory
 from cwjax.models.resnet import ResNet
 from cwjax.randomness import Purpose
 from cwjax.training import chunk
-from cwjax.training.batches import epoch_blocks, run_row
+from cwjax.training.batches import epoch_blocks
 from cwjax.training.lanes import Lane
 from cwjax.training.local import Engine
 from cwjax.training.optim import find_optimizer
@@ -167,7 +167,7 @@ def state_after(
     lane: Lane,
 ) -> Any:
     programs = lane.compile(programs_of(model, config))
-    row = lane.put_shared(run_row(run, dataset.inputs))
+    row = lane.put_shared(run.row)
     block = next(iter(epoch_blocks([run], dataset.labels, 0, config, num_steps)))
     block = block._replace(batches=lane.put_runs(block.batches))
     state = programs.initial_state(np.array([0, run.key_seed], np.uint32), row)
@@ -297,32 +297,31 @@ def test_factor_and_weight_decay_of_a_run_act(tiny_dataset: Dataset) -> None:
     assert not np.allclose(decayed.params["head"]["kernel"][...], kernels[2])
 
 
-def features_like(dataset: Dataset) -> SimpleNamespace:
-    """Float32 features `[n, 5]` far from 0, one of them constant."""
+def test_features_train_the_model_that_is_meant_for_them(tiny_dataset: Dataset) -> None:
+    """Float32 features far from 0, one missing here and there, standardised by the run's row."""
     generator = np.random.default_rng(0)
-    inputs = generator.normal(100, 10, (len(dataset.labels), 5)) + 40 * dataset.labels[:, None]
-    inputs[:, 4] = 7
-    return SimpleNamespace(inputs=inputs.astype(np.float32), labels=dataset.labels, num_classes=3)
+    inputs = generator.normal(100, 10, (len(tiny_dataset.labels), 5))
+    inputs = (inputs + 40 * tiny_dataset.labels[:, None]).astype(np.float32)
+    fill, mean, scale = np.median(inputs, 0), inputs.mean(0), inputs.std(0)
+    inputs[::7, 4] = np.nan
+    run = make_run(0)
+    row = run.row._replace(input_fill=fill, input_mean=mean, input_scale=scale)
+    seen = np.asarray(preprocess(jnp.asarray(inputs), row))
+    np.testing.assert_allclose(seen[1], (inputs[1] - mean) / scale, rtol=1e-5)
+    np.testing.assert_allclose(seen[0, 4], (fill[4] - mean[4]) / scale[4], rtol=1e-5)
 
-
-def test_features_are_standardised_by_the_runs_own_training_examples(
-    tiny_dataset: Dataset,
-) -> None:
-    data = features_like(tiny_dataset)
-    run, other = make_run(0), make_run(1)
-    row = run_row(run, data.inputs)
-    inputs = np.asarray(preprocess(jnp.asarray(data.inputs), row))[run.train_indices]
-    np.testing.assert_allclose(inputs.mean(0), 0, atol=1e-5)
-    np.testing.assert_allclose(inputs.std(0), [1, 1, 1, 1, 0], atol=1e-5)
-    assert not np.array_equal(row.input_mean, run_row(other, data.inputs).input_mean)
-    assert run_row(run, tiny_dataset.inputs) is run.row  # images: pixels/255
-
+    data = SimpleNamespace(inputs=inputs, labels=tiny_dataset.labels, num_classes=3)
     config = TrainConfig(num_epochs=2, batch_size=8, learning_rate=0.01)
-    mlp = model_factory("mlp:hidden=16:dropout=0", (5,), 3)
-    trainer = Engine(data, programs_of(mlp, config), config, [one_lane()])
-    finished = [e for e in trainer.train([run, other]) if isinstance(e, RunFinished)]
-    labels = data.labels[run.test_indices]
-    assert all((event.test_logits.argmax(1) == labels).mean() > 0.6 for event in finished)
+    trainer = Engine(
+        data, programs_of(model_factory("auto", (5,), 3), config), config, [one_lane()]
+    )
+    (finished,) = (
+        event
+        for event in trainer.train([dataclasses.replace(run, row=row)])
+        if isinstance(event, RunFinished)
+    )
+    assert finished.head_kernel.shape == (128, 3)
+    assert (finished.test_logits.argmax(1) == data.labels[run.test_indices]).mean() > 0.6
 
 
 def test_a_model_that_only_makes_logits_stores_an_empty_head(tiny_dataset: Dataset) -> None:
