@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from cwjax.errors import ConfigError
 
 Imbalance = Literal["none", "long_tailed", "step"]
+Protocol = Literal["cwjax", "notebook", "cifar_lt"]
 Policy = Literal["drop-pair", "worst-score"]
 
 MAX_SEEDS = 10_000
@@ -61,9 +62,11 @@ class DataConfig:
     """Examples of the largest class per example of the smallest, at least 1."""
     permute_classes: bool = False
     """Let each seed choose which class is head and which is tail."""
-    protocol: Literal["cwjax", "notebook"] = "cwjax"
+    protocol: Protocol = "cwjax"
     """cwjax: stratified validation cut by the seed; notebook: the last 10% in file order, class
-    weights from the whole training file (needs --imbalance none)."""
+    weights from the whole training file (needs --imbalance none); cifar_lt: as cwjax, and where no
+    flag says otherwise training as in Cao et al. 2019 (ResNet-32, SGD, 200 epochs; docs/models.md).
+    """
 
     def __post_init__(self) -> None:
         require_choices(self)
@@ -77,7 +80,7 @@ class DataConfig:
             f"--imbalance-factor is {self.imbalance_factor}: give a finite number of at least 1",
         )
         require(
-            self.protocol == "cwjax" or self.imbalance == "none",
+            self.protocol != "notebook" or self.imbalance == "none",
             f"--protocol notebook trains on the whole file: give --imbalance none, "
             f"not {self.imbalance}",
         )
@@ -166,6 +169,34 @@ class TrainConfig:
             math.isfinite(self.weight_decay) and self.weight_decay >= 0,
             f"--weight-decay is {self.weight_decay}: give a finite number of at least 0",
         )
+
+    def without_directory(self) -> TrainConfig:
+        """The same, a model of the user's own named without the directory that it lies in here."""
+        file, colon, name = self.model.rpartition(":")
+        own = file.endswith(".py")
+        return replace(self, model=Path(file).name + colon + name) if own else self
+
+
+CIFAR_LT = TrainConfig(
+    model="resnet32",
+    optimizer="sgd:momentum=0.9",
+    num_epochs=200,
+    batch_size=128,
+    learning_rate=0.1,
+    schedule="step:at=0.8,0.9:factor=0.01",
+    warmup=5.0,
+    weight_decay=2e-4,
+    augment="crop_flip",
+    reduction="weights",
+    weight_normalization="classes",
+)
+"""Training in Cao et al. 2019, "Learning Imbalanced Datasets with Label-Distribution-Aware Margin
+Loss"; docs/models.md says what differs from their code."""
+
+
+def default_training(protocol: Protocol) -> TrainConfig:
+    """The training settings of a protocol, where none are given."""
+    return CIFAR_LT if protocol == "cifar_lt" else TrainConfig()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,6 +99,10 @@ class Setting:
         """Whether there is no default."""
         return self.default is inspect.Parameter.empty
 
+    def __str__(self) -> str:
+        values = self.default if isinstance(self.default, tuple) else (self.default,)
+        return f"{self.name}={','.join(map(str, values))}"
+
     def read(self, text: str) -> Any:
         """The value of `text`, or ConfigError naming the setting."""
         try:
@@ -129,6 +133,11 @@ def settings_of(function: Callable[..., Any]) -> tuple[Setting, ...]:
         Setting(name, _reader(function, name, hints.get(name)), default)
         for name, default in names.items()
     )
+
+
+def first_line(function: Callable[..., Any]) -> str:
+    """What a function's docstring says first, without the full stop."""
+    return (inspect.getdoc(function) or "").partition("\n")[0].rstrip(".")
 
 
 def _reader(function: Callable[..., Any], name: str, hint: Any) -> Reader:

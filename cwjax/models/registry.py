@@ -6,7 +6,7 @@ settings, its docstring's first line is the help) and add its line to `MODELS`.
 
 from __future__ import annotations
 
-import inspect
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,11 +113,6 @@ class ModelEntry:
     make: Callable[..., Any]
     smallest_input: tuple[int, int] | None = None
 
-    @property
-    def about(self) -> str:
-        """One line for people."""
-        return (inspect.getdoc(self.make) or "").partition("\n")[0].rstrip(".")
-
 
 MODELS: dict[str, ModelEntry] = {
     "auto": ModelEntry(auto),
@@ -146,6 +141,12 @@ def find_model(text: str) -> Callable[..., Any]:
     if text.endswith(".py"):
         raise ConfigError(f"--model {text}: name the model in it, too, e.g. {text}:Net")
     return choose("--model", text, {name: entry.make for name, entry in MODELS.items()})
+
+
+def own_model_digest(text: str) -> str | None:
+    """SHA-256 (hex) of the file that `--model` names; None for cwjax's own models."""
+    own = OWN_MODEL.fullmatch(text)
+    return hashlib.sha256(Path(own[1]).read_bytes()).hexdigest() if own else None
 
 
 def _own(

@@ -35,7 +35,7 @@ def flip(key: jax.Array, images: jax.Array) -> jax.Array:
 def crop_flip(
     key: jax.Array, images: jax.Array, *, padding: Annotated[int, Whole(1, 100)] = 4
 ) -> jax.Array:
-    """As flip, and moved by up to `padding` pixels each way, black coming in."""
+    """As flip, and moved by up to padding pixels each way, over black."""
     import jax
     import jax.numpy as jnp
 

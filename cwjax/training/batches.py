@@ -12,7 +12,7 @@ import numpy as np
 
 from cwjax.arms.sampling import epoch_order, mixing
 from cwjax.config import TrainConfig
-from cwjax.training.optim import learning_rates
+from cwjax.training.optim import find_schedule
 from cwjax.training.runs import Run
 from cwjax.training.step import Batches, Block
 
@@ -87,6 +87,40 @@ def _epoch_steps(run: Run, labels: np.ndarray, epoch: int, config: TrainConfig) 
         warms_up=not is_second,
     )
     return Batches(indices, valid, partners, mix, learning_rate)
+
+
+def learning_rates(
+    config: TrainConfig,
+    factor: float,
+    *,
+    epoch: int,
+    num_epochs: int,
+    steps_per_epoch: int,
+    warms_up: bool,
+) -> np.ndarray:
+    """The learning rate of every step of an epoch: base · factor · schedule · warm-up.
+
+    The warm-up is a straight line up over the first `config.warmup` epochs; the schedule's epochs
+    count from the run's start all the same.
+
+    Args:
+        config: base learning rate, schedule and warm-up.
+        factor: of the arm.
+        epoch: counted from 0 at the start of the stage.
+        num_epochs: length of the stage.
+        steps_per_epoch: of this stage.
+        warms_up: whether the stage has a warm-up; a second stage has none.
+
+    Returns:
+        float32 `[steps_per_epoch]`.
+    """
+    schedule, num_steps = find_schedule(config.schedule), num_epochs * steps_per_epoch
+    steps = epoch * steps_per_epoch + np.arange(steps_per_epoch)
+    scheduled = np.array([schedule(step / num_steps) for step in steps.tolist()])
+    rates: np.ndarray = config.learning_rate * factor * scheduled
+    if warms_up and config.warmup > 0:
+        rates = rates * np.minimum(1, (steps + 1) / (config.warmup * steps_per_epoch))
+    return rates.astype(np.float32)
 
 
 def _padded(array: np.ndarray, padding: int) -> np.ndarray:

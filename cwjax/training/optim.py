@@ -6,14 +6,11 @@ parameters are the settings.
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-
 from cwjax.arms.settings import BelowOne, OnOff, Positive, Range, Several, choose
-from cwjax.config import TrainConfig
 
 if TYPE_CHECKING:  # settings are checked without JAX, which optax imports
     import optax
@@ -81,31 +78,30 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adamw": adamw,
 }
 
-# Schedules return the factor of the learning rate for parts of a stage that are done, in [0, 1).
+# Schedules return the factor of the learning rate for the part of a stage that is done, in [0, 1).
 
 
-def constant(done: np.ndarray) -> np.ndarray:
+def constant(done: float) -> float:
     """The learning rate stays."""
-    return np.ones_like(done)
+    return 1.0
 
 
-def cosine(done: np.ndarray) -> np.ndarray:
+def cosine(done: float) -> float:
     """Half a cosine, from the learning rate to 0."""
-    return (1 + np.cos(np.pi * done)) / 2
+    return (1 + math.cos(math.pi * done)) / 2
 
 
 def step(
-    done: np.ndarray,
+    done: float,
     *,
     at: Annotated[tuple[float, ...], Several(Range(0, 1, "()"))] = (0.8, 0.9),
     factor: Positive = 0.1,
-) -> np.ndarray:
-    """Multiplied by `factor` at these fractions of the epochs."""
-    factors: np.ndarray = factor ** np.searchsorted(np.sort(at), done, side="right")
-    return factors
+) -> float:
+    """Multiplied by factor at these fractions of the epochs."""
+    return float(factor ** sum(done >= place for place in at))
 
 
-SCHEDULES: dict[str, Callable[..., np.ndarray]] = {
+SCHEDULES: dict[str, Callable[..., float]] = {
     "constant": constant,
     "cosine": cosine,
     "step": step,
@@ -117,42 +113,6 @@ def find_optimizer(text: str) -> Callable[..., optax.GradientTransformation]:
     return choose("--optimizer", text, OPTIMIZERS)
 
 
-@functools.cache
-def find_schedule(text: str) -> Callable[..., np.ndarray]:
+def find_schedule(text: str) -> Callable[..., float]:
     """The schedule that `--schedule` names, or ConfigError."""
     return choose("--schedule", text, SCHEDULES)
-
-
-def learning_rates(
-    config: TrainConfig,
-    factor: float,
-    *,
-    epoch: int,
-    num_epochs: int,
-    steps_per_epoch: int,
-    warms_up: bool,
-) -> np.ndarray:
-    """The learning rate of every step of an epoch: base · factor · schedule · warm-up.
-
-    The warm-up rises in a line over the first `config.warmup` epochs, the schedule's clock running.
-
-    Args:
-        config: base, schedule and warm-up.
-        factor: the arm's own.
-        epoch: of the stage, counted from 0.
-        num_epochs: of the stage.
-        steps_per_epoch: number of learning rates that come back.
-        warms_up: whether this stage does; a second one does not.
-
-    Returns:
-        float32 `[steps_per_epoch]`.
-    """
-    steps = epoch * steps_per_epoch + np.arange(steps_per_epoch)
-    rates = (
-        config.learning_rate
-        * factor
-        * find_schedule(config.schedule)(steps / (num_epochs * steps_per_epoch))
-    )
-    if warms_up and config.warmup > 0:
-        rates = rates * np.minimum(1, (steps + 1) / (config.warmup * steps_per_epoch))
-    return rates.astype(np.float32)

@@ -13,6 +13,7 @@ from flax import nnx
 
 from cwjax.arms.grammar import parse_arms
 from cwjax.arms.row import uniform_row
+from cwjax.arms.settings import first_line
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.errors import ConfigError
@@ -42,7 +43,7 @@ def test_names_and_settings() -> None:
     assert widths("auto") == widths("cnn")
     assert model_name("auto", IMAGE) == "cnn"
     assert model_name("resnet20", IMAGE) == "resnet20"
-    assert all(entry.about for entry in MODELS.values())
+    assert all(first_line(entry.make) for entry in MODELS.values())
 
 
 @pytest.mark.parametrize(

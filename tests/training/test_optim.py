@@ -21,9 +21,9 @@ from cwjax.arms.row import replace, row_bytes, uniform_row
 from cwjax.config import TrainConfig
 from cwjax.errors import ConfigError
 from cwjax.models.registry import model_factory
-from cwjax.training.batches import epoch_blocks
+from cwjax.training.batches import epoch_blocks, learning_rates
 from cwjax.training.lanes import Lane
-from cwjax.training.optim import OPTIMIZERS, find_optimizer, find_schedule, learning_rates
+from cwjax.training.optim import OPTIMIZERS, find_optimizer, find_schedule
 from cwjax.training.step import Batches, Block, Examples, make_programs
 
 GOLDEN_FILE = Path(__file__).parents[1] / "golden" / "torch_mlp.npz"
