@@ -17,13 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
 
-from cwjax.arms.settings import (
-    AtLeastZero,  # noqa: F401  (for schemes of the user's own, which import from here)
-    Range,
-    Setting,
-    find_setting,
-    settings_of,
-)
+from cwjax.arms.settings import Range, Setting, find_setting, settings_of
 from cwjax.errors import ConfigError, suggestion
 
 Kind = Literal["class_weights", "training", "two_stage", "post_hoc"]

@@ -166,10 +166,13 @@ def _written_for_tensorboard(events: Iterable[Event], directory: Path) -> Iterat
 
 _ARMS_PREFACE = """\
 name:setting=default, then formula, source, what it does, and its settings. Several values make
-several arms, as in tau=0.5,1. Two settings are the same everywhere:
+several arms, as in tau=0.5,1. Four settings are the same everywhere, and every arm that is trained
+takes the last two:
     weights: class weights, by a scheme of their own, e.g. weights=balanced or
         weights=effective_number(0.9999)
-    drw: share of the training before they act, at least 0 and below 1"""
+    drw: share of the training before they act, at least 0 and below 1
+    lr: factor of --learning-rate, e.g. lr=0.3,1,3
+    weight_decay: in place of --weight-decay"""
 
 
 def print_arms() -> None:

@@ -28,7 +28,10 @@ def make_own(
     """
     make = _own_function(file.resolve(), name)
     available = {"input_shape": input_shape, "num_classes": num_classes, "rngs": rngs}
-    parameters = inspect.signature(make).parameters.values()
+    # Of a class the signature is its constructor's, which Flax's metaclass hides.
+    is_class = isinstance(make, type)
+    signature = inspect.signature(make.__init__ if is_class else make)
+    parameters = list(signature.parameters.values())[is_class:]
     unknown = [
         parameter.name
         for parameter in parameters

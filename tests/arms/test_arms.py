@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cwjax.arms.arm import SCHEMES, ArmContext, AtLeastZero, scheme
+from cwjax.arms.arm import SCHEMES, ArmContext, scheme
 from cwjax.arms.grammar import arm_row, list_arms, parse_arm, parse_arms, total_epochs
 from cwjax.arms.row import ArmRow, replace, row_bytes, uniform_row
+from cwjax.arms.settings import AtLeastZero
 from cwjax.errors import ConfigError
 
 COUNTS = np.array([400, 100, 4])

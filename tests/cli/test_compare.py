@@ -160,7 +160,8 @@ def test_arms_are_listed_and_explained(call: Call) -> None:
         for line in scheme.about.splitlines():
             assert line in ended.out
         for setting in scheme.settings:
-            explained = ended.out if setting.name in ("weights", "drw") else scheme.about
+            is_common = setting.name in ("weights", "drw", "lr", "weight_decay")
+            explained = ended.out if is_common else scheme.about
             assert f"{setting.name}: " in explained
 
 

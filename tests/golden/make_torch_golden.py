@@ -46,7 +46,7 @@ def sgd(model: torch.nn.Module) -> tuple[torch.optim.Optimizer, object]:
 
 def adamw(model: torch.nn.Module) -> tuple[torch.optim.Optimizer, object]:
     """Decoupled weight decay, a constant learning rate."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 

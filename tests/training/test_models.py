@@ -46,6 +46,22 @@ class Flaxen(nnx.Module):
         return self.top(self.drop(x))
 
 
+class Normed(nnx.Module):
+    """Batch norm with a mask."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.body = nnx.Linear(18 * 18, 8, rngs=rngs)
+        self.norm = nnx.BatchNorm(8, momentum=0.9, rngs=rngs)
+        self.head = nnx.Linear(8, 3, rngs=rngs)
+
+    def features(self, inputs: jax.Array, *, mask: jax.Array) -> jax.Array:
+        x = self.body(inputs.reshape(len(inputs), -1))
+        return nnx.relu(self.norm(x, mask=mask[:, None]))
+
+    def __call__(self, inputs: jax.Array, *, mask: jax.Array) -> jax.Array:
+        return self.head(self.features(inputs, mask=mask))
+
+
 def small_resnet(rngs: nnx.Rngs) -> ResNet:
     return ResNet(SHAPE, 3, blocks_per_stage=1, rngs=rngs)
 
@@ -55,6 +71,7 @@ MODELS: dict[str, ModelFactory] = {
     "mlp": model_factory("mlp:hidden=32,16", SHAPE, 3),
     "linear": model_factory("linear", SHAPE, 3),
     "resnet": small_resnet,
+    "normed": Normed,
     "own": Flaxen,
 }
 STOCK = {
@@ -133,9 +150,19 @@ def plain_flax(
 
 MASKED: dict[type, Sequence[str]] = {
     type(MODELS[name](nnx.Rngs(0))): takes
-    for name, takes in (("cnn", ["dropout_key"]), ("mlp", ["dropout_key"]), ("resnet", ["mask"]))
+    for name, takes in (
+        ("cnn", ["dropout_key"]),
+        ("mlp", ["dropout_key"]),
+        ("resnet", ["mask"]),
+        ("normed", ["mask"]),
+    )
 }
-EVERY = [(name, "rmsprop") for name in MODELS] + [("mlp", optimizer) for optimizer in STOCK]
+SLOW_TO_COMPILE = ("cnn", "resnet")
+EVERY = [
+    pytest.param(name, "rmsprop", marks=[pytest.mark.slow] * (name in SLOW_TO_COMPILE))
+    for name in MODELS
+    if name != "mlp"
+] + [("mlp", optimizer) for optimizer in STOCK]
 
 
 @pytest.mark.parametrize(("name", "optimizer"), EVERY)
@@ -187,7 +214,9 @@ BUSY = TrainConfig(
 """All that could lose its place: momentum, schedule, warm-up, augmentation."""
 
 
-@pytest.mark.parametrize("model", [small_resnet, Flaxen])
+@pytest.mark.parametrize(
+    "model", [Normed, Flaxen, pytest.param(small_resnet, marks=pytest.mark.slow)]
+)
 def test_neighbours_and_a_stop_change_nothing(
     tiny_dataset: Dataset, model: Callable[..., nnx.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +267,7 @@ def test_padding_never_enters_batch_statistics(tiny_dataset: Dataset) -> None:
         state_after(
             make_run(0, num_train=8),
             tiny_dataset,
-            small_resnet,
+            Normed,
             TrainConfig(num_epochs=2, batch_size=batch_size),
             1,
             one_lane(),

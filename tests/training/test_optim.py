@@ -38,7 +38,7 @@ AS_IN_TORCH = {
         weight_decay=5e-3,
         schedule="cosine",
     ),
-    "adamw": TrainConfig(optimizer="adamw", learning_rate=1e-2, weight_decay=0.05),
+    "adamw": TrainConfig(optimizer="adamw", learning_rate=1e-3, weight_decay=0.05),
 }
 
 
@@ -52,6 +52,8 @@ def test_thirty_steps_have_pytorchs_losses(name: str) -> None:
     tx = find_optimizer(config.optimizer)()
     programs = Lane(jax.devices()[:1], None).compile(make_programs(model, tx, config, NUM_CLASSES))
     row = replace(uniform_row(NUM_CLASSES), weight_decay=config.weight_decay)
+    zeros, ones = np.zeros(12, np.float32), np.ones(12, np.float32)
+    row = row._replace(input_fill=zeros, input_mean=zeros, input_scale=ones)
     state = programs.initial_state(jnp.zeros(2, jnp.uint32), row)
     layers = [*(state.params["layers"][number] for number in (0, 1)), state.params["head"]]
     for number, layer in enumerate(layers):
