@@ -30,6 +30,8 @@ COMMON_SETTINGS = (
 """What every trained arm takes besides its scheme's own settings: a factor of the learning rate,
 and a weight decay instead of the study's (None)."""
 
+_COMMON_NAMES = {setting.name for setting in COMMON_SETTINGS}
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -45,8 +47,7 @@ class Arm:
     @property
     def own_settings(self) -> dict[str, Any]:
         """The settings that the scheme's function takes."""
-        common = {setting.name for setting in COMMON_SETTINGS}
-        return {name: value for name, value in self.settings if name not in common}
+        return {name: value for name, value in self.settings if name not in _COMMON_NAMES}
 
     @property
     def kind(self) -> Kind:
@@ -182,6 +183,10 @@ def scheme(
     def register(function: Function) -> Function:
         name = function.__name__
         settings = settings_of(function)
+        if taken := _COMMON_NAMES & {setting.name for setting in settings}:
+            raise ConfigError(
+                f"scheme {name}: every arm has a setting {min(taken)} already: rename it"
+            )
         SCHEMES[name] = Scheme(name, kind, formula, source, settings, function, needs_head)
         return function
 

@@ -10,7 +10,6 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from cwjax.models.conv_cpu import conv_relu, conv_relu_pool, dropout
-from cwjax.models.registry import MODELS
 
 NUM_FEATURES = 128
 
@@ -47,11 +46,11 @@ class CNN(nnx.Module):
         rngs: nnx.Rngs,
     ):
         height, width, channels = image_shape
-        least = MODELS["cnn"].smallest_input or (1, 1)
-        if height < least[0] or width < least[1] or channels < 1:
+        rows, cols = (((side - 2) // 2 - 2) // 2 - 2 for side in (height, width))
+        if min(rows, cols, channels) < 1:
             raise ValueError(
-                f"image_shape {image_shape}: the CNN needs images of at least "
-                f"{least[0]} x {least[1]} x 1 (height x width x channels)"
+                f"image_shape {image_shape}: the CNN needs images of at least 18 x 18 x 1 "
+                "(height x width x channels)"
             )
         if num_classes < 2:
             raise ValueError(f"num_classes {num_classes}: the CNN needs at least 2")
@@ -59,7 +58,6 @@ class CNN(nnx.Module):
         conv = partial(
             nnx.Conv, kernel_size=(3, 3), padding="VALID", kernel_init=glorot_uniform, rngs=rngs
         )
-        rows, cols = (((side - 2) // 2 - 2) // 2 - 2 for side in (height, width))
         self.conv1 = conv(channels, 32)
         self.conv2 = conv(32, 64)
         self.conv3 = conv(64, 64)

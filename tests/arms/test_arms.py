@@ -153,6 +153,15 @@ def test_a_scheme_is_one_entry() -> None:
         SCHEMES.pop("shifted", None)
 
 
+def test_a_scheme_has_no_setting_that_every_arm_has() -> None:
+    def crawling(context: ArmContext, *, lr: float = 0.1) -> ArmRow:
+        return uniform_row(context.num_classes)
+
+    with pytest.raises(ConfigError, match="scheme crawling: every arm has a setting lr already"):
+        scheme(formula="", source="")(crawling)
+    assert "crawling" not in SCHEMES
+
+
 def test_the_list_of_arms_says_what_one_needs_to_know() -> None:
     rows = {row.name: row for row in list_arms()}
     assert rows["ldam"].settings == "c=0.5:s=30:drw=0.8:weights=effective_number(0.9999)"
