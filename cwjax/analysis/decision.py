@@ -31,11 +31,11 @@ class Verdict:
 
     key: Key
     claim: Claim | None = None
-    """Of a better or worse arm: on test sets like this one, or on this one only."""
+    """Whether a better or worse arm is so on test sets like this one, or on this one only."""
     size: Size | None = None
-    """Of a better or worse arm, beside the smallest effect of interest; None if none was given."""
+    """A better or worse arm's difference beside the smallest effect of interest, if given."""
     fragile_without: int | None = None
-    """Of a better or worse arm: the seed without which its interval would hold 0."""
+    """The seed without which a better or worse arm's interval would hold 0, if there is one."""
 
 
 def decide(

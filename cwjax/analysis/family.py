@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from cwjax.analysis import rule_power
 from cwjax.analysis.decision import Verdict, decide
 from cwjax.analysis.intervals import Interval, error_rate
-from cwjax.analysis.looks import LooksState, Plan, Stop, judge_looks
+from cwjax.analysis.looks import LookPlan, LooksState, Stop, judge_looks
 from cwjax.analysis.paired import Differences, Judged, judge_family
 from cwjax.analysis.pairing import ArmScores, Matched, Pairing, SeedFacts, family_size, match
 from cwjax.analysis.resampled import Resampled, judge_resampled
@@ -75,7 +75,7 @@ class Pair:
 class Seeds:
     """How the seeds of a study were planned, which decides how strictly they are judged."""
 
-    plan: Plan | None = None
+    plan: LookPlan | None = None
     """When results are read, if that was planned."""
     order: tuple[int, ...] = ()
     """All seeds in the order in which they are trained; for planned looks."""
@@ -93,7 +93,7 @@ class JudgedStudy:
 
     comparisons: tuple[Comparison, ...]
     looks: LooksState | None = None
-    """Of planned looks."""
+    """What was read at the planned looks; None without a plan."""
     critical_value: float | None = None
     """|t| of the simultaneous intervals."""
     keys: tuple[tuple[str, str, str], ...] = ()

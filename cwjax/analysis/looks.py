@@ -42,11 +42,11 @@ FUTILE_POWER = 0.05
 """An arm whose power to show the smallest effect of interest falls below this is given up."""
 
 NUM_LOOKS = 5
-"""Of a plan that says only how many seeds there may be."""
+"""How many looks there are where a plan says only how many seeds there may be."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class LookPlan:
     """When results are read; fixed before the runs.
 
     Raises:
@@ -157,16 +157,13 @@ class LooksState:
     looks: tuple[Look, ...]
     arms: tuple[ArmState, ...]
     """In the order given."""
-    next_look: int | None
-    """Number of seeds, counted from the first, that the arms that need seeds (and the baseline)
-    have to have next; None if no arm does."""
     num_flips: int
 
 
 def judge_looks(
     comparisons: Sequence[Differences],
     seeds: Sequence[int],
-    plan: Plan,
+    plan: LookPlan,
     num_looks: int,
     *,
     log2_flips: int = LOG2_ROWS,
@@ -198,8 +195,7 @@ def judge_looks(
         ArmState(facts, at, stopped, needs_seeds=stopped is None and not last)
         for facts, at, stopped in zip(replay.facts, replay.decided_at, replay.stopped, strict=True)
     )
-    more = any(arm.needs_seeds for arm in arms)
-    return LooksState(looks, arms, plan.looks[num_looks] if more else None, replay.num_flips)
+    return LooksState(looks, arms, replay.num_flips)
 
 
 class _Replay:
@@ -209,7 +205,7 @@ class _Replay:
         self,
         comparisons: Sequence[Differences],
         seeds: Sequence[int],
-        plan: Plan,
+        plan: LookPlan,
         log2_flips: int,
     ) -> None:
         self.comparisons, self.seeds, self.plan = comparisons, seeds, plan

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cwjax.analysis.evaluation import Evaluation, head_middle_tail
 from cwjax.analysis.intervals import FloatArray, Interval, error_rate, finite_array
-from cwjax.analysis.metrics import METRICS, score_of
+from cwjax.analysis.metrics import score_of
 from cwjax.analysis.paired import t_quantile
 
 
@@ -48,47 +48,6 @@ class Variance:
     df: float
 
 
-def new_test_set_interval(
-    metric: str,
-    baseline_logits: Sequence[NDArray[Any]],
-    treatment_logits: Sequence[NDArray[Any]],
-    labels: ArrayLike,
-    train_counts: ArrayLike,
-    confidence: float = 0.95,
-    critical_value: float | None = None,
-) -> Interval | None:
-    """The interval of one comparison, from the logits of its runs.
-
-    Where a baseline is compared with many arms, `contributions` of its runs are computed once and
-    `interval_from` is called for each arm.
-
-    Args:
-        metric: a name in `METRICS`.
-        baseline_logits: per seed `[num_examples, num_classes]`, in the same order of seeds as
-        treatment_logits: the same.
-        labels: integers `[num_examples]`.
-        train_counts: real training examples `[num_seeds, num_classes]`.
-        confidence: and `critical_value` as in `interval_from`.
-        critical_value: see there.
-
-    Returns:
-        None where `interval_from` has none, or the metric has no such interval.
-
-    Raises:
-        ValueError: unequal numbers of runs, or what `metrics.scores` raises.
-    """
-    counts = np.asarray(train_counts)
-    if not len(baseline_logits) == len(treatment_logits) == len(counts):
-        raise ValueError("baseline, treatment and train_counts need one entry a seed")
-    if not METRICS[metric].new_test_sets:
-        return None
-    baseline, treatment = (
-        [contributions(metric, run, labels, c) for run, c in zip(logits, counts, strict=True)]
-        for logits in (baseline_logits, treatment_logits)
-    )
-    return interval_from(baseline, treatment, confidence, critical_value)
-
-
 def contributions(
     metric: str, logits: ArrayLike, labels: ArrayLike, train_counts: ArrayLike
 ) -> Contributions:
@@ -96,9 +55,9 @@ def contributions(
 
     Args:
         metric: a name in `METRICS` whose `new_test_sets` is true.
-        logits: and the next two as in `metrics.scores`.
-        labels: see there.
-        train_counts: see there.
+        logits: `[num_examples, num_classes]`, of the test split.
+        labels: integers `[num_examples]`.
+        train_counts: real training examples `[num_classes]`.
 
     Raises:
         ValueError: a metric without such values, or what `metrics.scores` raises.

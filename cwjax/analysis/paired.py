@@ -123,7 +123,7 @@ class Sample:
 
     @property
     def sign(self) -> int:
-        """Of the mean: -1, 0 or 1."""
+        """The sign of the mean: -1, 0 or 1."""
         return int(np.sign(self.mean or 0.0))
 
     def interval(self, critical_value: float, confidence: float) -> Interval | None:
@@ -168,8 +168,8 @@ class Judged:
     sign: int
     """-1, 0 or 1: of the difference when it was decided, of the mean if undecided."""
     fragile_without: int | None
-    """Of a decided comparison: the seed without which its interval would hold 0, if there is one.
-    Of several, the one that matters most."""
+    """The seed without which a decided comparison's interval would hold 0, if there is one; of
+    several, the one that matters most."""
 
     def beyond(self, effect: float) -> bool:
         """Whether all of `interval` lies farther from 0 than the effect, on the decided side."""
@@ -185,8 +185,6 @@ class JudgedFamily:
 
     comparisons: tuple[Judged, ...]
     """In the order given."""
-    num_in_family: int
-    """Comparisons that the maximum is taken over: neither identical nor without enough seeds."""
     critical_value: float | None
     """c: the 1 - α quantile of the largest |t|; None if infinite or no comparison is in the
     family."""
@@ -230,7 +228,7 @@ def judge_family(
     levels = Levels(nominal, alpha, alpha, log2_flips)
     if not in_family:
         judged = tuple(left_out(sample, 0.0, levels) for sample in samples)
-        return JudgedFamily(judged, 0, None, alpha, 0)
+        return JudgedFamily(judged, None, alpha, 0)
 
     family = [samples[i] for i in in_family]
     reference = max(sample.size for sample in family)
@@ -258,7 +256,7 @@ def judge_family(
     judged = tuple(
         facts[i] if i in facts else left_out(sample, c, levels) for i, sample in enumerate(samples)
     )
-    return JudgedFamily(judged, len(family), finite_or_none(c), alpha, statistics.shape[1])
+    return JudgedFamily(judged, finite_or_none(c), alpha, statistics.shape[1])
 
 
 def can_reject(num_seeds: int, alpha: float) -> bool:
@@ -353,9 +351,9 @@ class Levels:
     nominal: float
     """The error rate asked for: of a comparison alone."""
     alpha: float
-    """Of the intervals that hold together, and of Student's t beside the flips."""
+    """The error rate of the simultaneous intervals, and of Student's t beside the flips."""
     spent: float
-    """Of the flips so far: alpha, or at a planned look the part of it that is spent."""
+    """The error rate of the flips so far: alpha, or at a planned look the part that is spent."""
     log2_flips: int = LOG2_ROWS
     """Base-2 logarithm of the number of flips."""
 

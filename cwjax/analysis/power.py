@@ -9,7 +9,7 @@ import scipy.optimize
 import scipy.stats
 
 POWER = 0.8
-"""Of the smallest difference that counts as detectable."""
+"""How often the smallest detectable difference is found."""
 
 
 def t_test_power(effect: float, num_pairs: int, confidence: float = 0.95) -> float:

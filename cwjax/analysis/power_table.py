@@ -1,4 +1,4 @@
-"""Written by `python -m cwjax.analysis.rule_power`; see there."""
+"""What the rule detects: written by `python -m cwjax.analysis.rule_power`."""
 
 FAMILIES = (1, 2, 5, 10, 20, 40)
 """Comparisons in the family: rows."""

@@ -112,7 +112,7 @@ def judge_resampled(comparisons: Sequence[Resampled], confidence: float = 0.95) 
         )
 
     judged = tuple(judge(i) for i in range(len(samples)))
-    return JudgedFamily(judged, len(p_raw), None, alpha, 0)
+    return JudgedFamily(judged, None, alpha, 0)
 
 
 def _p_value(sample: Sample, comparison: Resampled) -> float:

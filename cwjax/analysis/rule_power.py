@@ -19,7 +19,7 @@ import numpy as np
 from cwjax.analysis import power
 from cwjax.analysis.flips import flips_for
 from cwjax.analysis.intervals import FloatArray, error_rate
-from cwjax.analysis.looks import Plan, default_looks
+from cwjax.analysis.looks import LookPlan, default_looks
 from cwjax.analysis.paired import (
     MIN_SEEDS,
     TIE_TOLERANCE,
@@ -192,7 +192,7 @@ def simulated_column(
 ) -> list[float]:
     """The detectable effect of each of `FAMILIES`, in standard deviations of the differences."""
     alpha = error_rate(confidence)
-    plan = Plan(default_looks(num_seeds, confidence) if looks else (num_seeds,), confidence)
+    plan = LookPlan(default_looks(num_seeds, confidence) if looks else (num_seeds,), confidence)
     effects = critical_effects(FAMILIES, plan.looks, plan.alphas, num_draws, alpha)
     return [round(float(np.quantile(row, POWER)), 4) for row in effects]
 
@@ -200,7 +200,7 @@ def simulated_column(
 def main() -> None:
     """Write the table (about ten minutes)."""
     lines = [
-        '"""Written by `python -m cwjax.analysis.rule_power`; see there."""',
+        '"""What the rule detects: written by `python -m cwjax.analysis.rule_power`."""',
         "",
         f"FAMILIES = {FAMILIES}",
         '"""Comparisons in the family: rows."""',

@@ -44,7 +44,7 @@ class PairedEstimates:
     probability_better: float
     probability_better_interval: Interval
     correlation: float | None
-    """Of the two arms' scores over seeds: the more, the more pairing helped."""
+    """Between the two arms' scores over seeds: the higher, the more pairing helped."""
 
 
 def probability_better(improvements: ArrayLike, confidence: float) -> tuple[float, Interval]:

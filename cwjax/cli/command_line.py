@@ -95,6 +95,7 @@ def run_main(main: Callable[[], int]) -> NoReturn:
     _open_standard_streams()
     warnings.showwarning = _show_warning
     try:
+        _check_environment()
         with _handled(_interrupting()):
             code = main()
             for stream in (sys.stdout, sys.stderr):  # here, where a broken pipe is caught
@@ -114,6 +115,18 @@ def run_main(main: Callable[[], int]) -> NoReturn:
         reason = f"{error.filename or 'the results'}: {error.strerror or error}"
         _say_error(f"error: {reason}")
         raise SystemExit(2) from None
+
+
+def _check_environment() -> None:
+    """Checks what NumPy reads while it is imported, and ends with a traceback if it is wrong."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "0")
+    try:
+        int(epoch)
+    except ValueError:
+        raise ConfigError(
+            f"SOURCE_DATE_EPOCH is {epoch!r}, not a whole number of seconds: set it right or unset "
+            "it"
+        ) from None
 
 
 def _open_standard_streams() -> None:

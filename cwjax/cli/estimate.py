@@ -15,6 +15,9 @@ from cwjax.cli.progress import print_plan
 from cwjax.config import RuntimeConfig
 from cwjax.report import words
 from cwjax.store.directory import StudyDirectory
+from cwjax.store.schema import StudyFile
+from cwjax.study.derive import read_headers
+from cwjax.study.judge import progress
 from cwjax.study.manifest import describe, recorded_threads
 from cwjax.study.plan import Plan
 from cwjax.study.run import check_models, joined
@@ -24,7 +27,7 @@ if TYPE_CHECKING:  # JAX takes seconds to import, and what is wrong is told with
     from cwjax.training.local import Engine
 
 MEASURED_SECONDS = 8
-"""Of training on all data sets together, after everything is compiled."""
+"""How long training is measured, on all data sets together, once everything is compiled."""
 
 
 def print_estimate(plan: Plan, path: Path, runtime: RuntimeConfig) -> None:
@@ -44,14 +47,18 @@ def print_estimate(plan: Plan, path: Path, runtime: RuntimeConfig) -> None:
     check_models(plan)
     directory = StudyDirectory(path)
     plan, study = joined(plan, directory, describe(plan, device), runtime)
-    print_plan(plan, path)
-    missing = [key for key in plan.keys if not directory.has_run(key)]
+    print_plan(plan, study, path)
+    missing = [key for key in study.run_keys if not directory.has_run(key)]
     runs = [
         run
         for run in plan.trained_runs
         if run.key not in study.failed and not directory.has_run(run.key)
     ]
-    print(_count_line(plan, len(missing), len(runs), len(study.failed)))
+    print(_count_line(study, len(missing), len(runs)))
+    if study.looks:
+        state = progress(study, read_headers(directory, study))
+        after = words.count(len(state.expected), "run")
+        print(f"results are read after {after}; what follows is the most")
     if not runs:
         return
     num_examples = sum(run.num_epochs * len(run.train_indices) for run in runs)
@@ -59,26 +66,28 @@ def print_estimate(plan: Plan, path: Path, runtime: RuntimeConfig) -> None:
     bytes_of = {name: _run_file_bytes(plan, name) for name in plan.cells}
     megabytes = sum(bytes_of[key.cell] for key in missing) / 1e6
     print(f"about {megabytes:,.{0 if megabytes > 9 else 1}f} MB of files")
-    seconds = sum(work.num_examples / _measured_rate(work, runtime) for work in _works(plan, runs))
+    works = _works(plan, study, runs)
+    seconds = sum(work.num_examples / _measured_rate(work, runtime) for work in works)
     speed = f"{num_examples / seconds:,.0f} examples/s measured here"
     print(f"about {words.duration(seconds)}, at {speed}")
     print(f"about {_peak_memory_gib():.1f} GiB of memory")
 
 
-def _count_line(plan: Plan, num_missing: int, num_trained: int, num_failed: int) -> str:
+def _count_line(study: StudyFile, num_missing: int, num_trained: int) -> str:
+    num_runs, num_failed = len(study.run_keys), len(study.failed)
     parts = [f"{num_trained:,} to train"]
     if num_computed := num_missing - num_trained - num_failed:
         parts.append(f"{num_computed:,} computed from trained ones")
-    if num_finished := len(plan.keys) - num_missing:
+    if num_finished := num_runs - num_missing:
         parts.append(f"{num_finished:,} finished")
     if num_failed:
         parts.append(f"{num_failed:,} failed before (--retry-failed trains them again)")
-    cells, runs = words.count(len(plan.cells), "cell"), words.count(len(plan.keys), "run")
+    cells, runs = words.count(len(study.cells), "cell"), words.count(num_runs, "run")
     return f"{cells}, {runs}: {', '.join(parts)}"
 
 
 def _run_file_bytes(plan: Plan, cell: str) -> int:
-    """Of one run's file: nearly all of it is logits, float32 for every class."""
+    """The size of a run's file: nearly all of it is logits, float32 for every class."""
     dataset, splits = plan.cells[cell].dataset, plan.cells[cell].splits
     num_validation = len(next(iter(splits.values())).validation_indices)
     return 4 * (len(dataset.test_labels) + num_validation) * dataset.num_classes
@@ -90,19 +99,24 @@ class _Work:
 
     plan: Plan
     runs: list[Run]
+    width: int | None
+    """As recorded; None where none is."""
     share: float
-    """Of the time for measuring."""
+    """The part of `MEASURED_SECONDS` that is spent on it."""
 
     @property
     def num_examples(self) -> int:
         return sum(run.num_epochs * len(run.train_indices) for run in self.runs)
 
 
-def _works(plan: Plan, runs: Sequence[Run]) -> list[_Work]:
+def _works(plan: Plan, study: StudyFile, runs: Sequence[Run]) -> list[_Work]:
     by_dataset: dict[str, list[Run]] = {}
     for run in runs:
         by_dataset.setdefault(plan.cells[run.key.cell].dataset.fingerprint, []).append(run)
-    return [_Work(plan, own, 1 / len(by_dataset)) for own in by_dataset.values()]
+    return [
+        _Work(plan, own, study.cells[own[0].key.cell].width, 1 / len(by_dataset))
+        for own in by_dataset.values()
+    ]
 
 
 def _measured_rate(work: _Work, runtime: RuntimeConfig) -> float:
@@ -113,7 +127,9 @@ def _measured_rate(work: _Work, runtime: RuntimeConfig) -> float:
 
     config, dataset = work.plan.design.train, work.plan.cells[work.runs[0].key.cell].dataset
     programs = make_run_programs(dataset, config)
-    width = fitting_width(work.runs[0], dataset, programs, config, runtime.max_parallel_runs)
+    width = work.width or fitting_width(
+        work.runs[0], dataset, programs, config, runtime.max_parallel_runs
+    )
     lanes = default_lanes(width)[: runtime.max_parallel_runs]
     engine = Engine(dataset, programs, config, lanes)
     with closing(_steps(engine, work.runs)) as steps:

@@ -16,25 +16,26 @@ from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.pairing import family_size
 from cwjax.errors import one_line
 from cwjax.report import terminal, words
-from cwjax.store.schema import Failure
+from cwjax.store.schema import StudyFile
+from cwjax.study.judge import study_pairings
 from cwjax.study.plan import Cell, Plan
 from cwjax.study.run import Event, Finished, LookTaken, Planned, RunStored
-from cwjax.training.runs import EpochFinished, RunKey, RunsFailed, StepsFinished
+from cwjax.training.runs import EpochFinished, RunsFailed, StepsFinished
 
 LINE_SECONDS = 10
 """Without a terminal, a line of progress at most this often."""
 
 
-def print_plan(plan: Plan, directory: Path) -> None:
+def print_plan(plan: Plan, study: StudyFile, directory: Path) -> None:
     """Whether the seeds can be enough, and what is about to be trained.
 
     Args:
         plan: what the directory holds already included.
+        study: the content of its `study.json`.
         directory: of the results.
     """
-    design = plan.design
     note = words.seeds_note(
-        family_size(plan.pairings), len(design.seeds), design.analysis.confidence
+        family_size(study_pairings(study)), len(study.seeds), study.analysis.confidence
     )
     if note:
         terminal.say(note)
@@ -43,10 +44,10 @@ def print_plan(plan: Plan, directory: Path) -> None:
         terminal.say(_about_cell(cells[0]))
     else:
         terminal.say(f"{len(cells)} cells: {', '.join(plan.cells)}")
-    seeds = words.count(len(design.seeds), "seed")
-    if design.looks:
-        seeds = f"up to {seeds}, results read at {words.listed_numbers(design.looks)}"
-    terminal.say(f"arms: {', '.join(design.arm_names)}; {seeds}; results: {directory}")
+    seeds = words.count(len(study.seeds), "seed")
+    if study.looks:
+        seeds = f"up to {seeds}, results read at {words.listed_numbers(study.looks)}"
+    terminal.say(f"arms: {', '.join(study.arm_names)}; {seeds}; results: {directory}")
     sys.stdout.flush()
 
 
@@ -73,7 +74,7 @@ def follow(events: Iterable[Event], directory: Path, *, quiet: bool) -> Finished
     planned = next(remaining)
     assert isinstance(planned, Planned)
     if not quiet:
-        print_plan(planned.plan, directory)
+        print_plan(planned.plan, planned.study, directory)
     tracker = _Tracker(planned)
     if quiet or not sys.stderr.isatty():
         return _follow_lines(remaining, tracker, quiet=quiet)
@@ -176,7 +177,10 @@ class _Tracker:
     def failure_lines(self, event: RunsFailed) -> list[str]:
         """A line for each run that failed."""
         reason = one_line(event.error)
-        return [failure_line(run.key, reason, self._many_cells) for run in event.runs]
+        return [
+            words.failure_line(run.key.cell, f"{run.key}: {reason}", many_cells=self._many_cells)
+            for run in event.runs
+        ]
 
     def counts(self) -> str:
         """Runs, failures, epochs, speed, time left."""
@@ -207,17 +211,6 @@ class _Tracker:
         return words.visible(cell + ", ".join(parts))
 
 
-def failure_line(key: RunKey, reason: str, many_cells: bool) -> str:
-    """Says that a run failed.
-
-    Args:
-        key: the run.
-        reason: in one line.
-        many_cells: name its cell too.
-    """
-    return words.one_line(f"failed: {key.cell + ' ' if many_cells else ''}{key}: {reason}")
-
-
 def conclude(finished: Finished, directory: Path, *, quiet: bool) -> int:
     """Shows the result.
 
@@ -233,16 +226,5 @@ def conclude(finished: Finished, directory: Path, *, quiet: bool) -> int:
     if not quiet:
         terminal.print_comparison(comparison)
         terminal.say(f"files: {directory}")
-    print_failures(finished.failures, many_cells=len(comparison.cells) > 1)
-    return 1 if finished.failures or not comparison.num_ok_runs else 0
-
-
-def print_failures(failures: Iterable[Failure], *, many_cells: bool) -> None:
-    """A line on standard error for each run that failed, now or before.
-
-    Args:
-        failures: of the study.
-        many_cells: name their cells too.
-    """
-    for failure in failures:
-        terminal.say(failure_line(failure.run, failure.reason, many_cells), sys.stderr)
+    failed = terminal.print_failures(comparison)
+    return 1 if failed or not comparison.num_ok_runs else 0

@@ -115,7 +115,6 @@ def _refuse_useless(flags: Flags, given: set[str]) -> None:
 
 
 def _report_directory(flags: Flags, path: Path) -> int:
-    from cwjax.report import terminal, words
     from cwjax.store.directory import StudyDirectory, open_study
     from cwjax.study.derive import compare, derive
 
@@ -125,9 +124,16 @@ def _report_directory(flags: Flags, path: Path) -> int:
         return 0
     with open_study(path) as directory:
         comparison = derive(directory, flags.figures)
+    return _conclude(comparison, f"{path}/report.html, report.md, figures")
+
+
+def _conclude(comparison: StudyComparison, files: str) -> int:
+    """Prints the headline, the files and every failed run; returns the exit code."""
+    from cwjax.report import terminal, words
+
     terminal.say(words.headline(comparison))
-    print(f"files: {path}/report.html, report.md, figures")
-    return 0
+    terminal.say(f"files: {files}")
+    return 1 if terminal.print_failures(comparison) else 0
 
 
 def _latex(comparison: StudyComparison, out: Path | None) -> None:
@@ -149,7 +155,6 @@ def _check_file(out: Path) -> None:
 
 
 def _merge(flags: Flags) -> int:
-    from cwjax.report import terminal, words
     from cwjax.study.merge import merge
 
     if len(flags.directories) < 2 or flags.out is None:
@@ -160,14 +165,7 @@ def _merge(flags: Flags) -> int:
         allow_environment_change=flags.allow_environment_change,
         figures=flags.figures,
     )
-    terminal.say(words.headline(comparison))
-    print(f"files: {flags.out}")
-    failures = [
-        f"failed: {cell.cell} {failure}" for cell in comparison.cells for failure in cell.failures
-    ]
-    for line in failures:
-        terminal.say(line, sys.stderr)
-    return 1 if failures else 0
+    return _conclude(comparison, str(flags.out))
 
 
 def _report_side_by_side(paths: Sequence[Path], out: Path) -> int:

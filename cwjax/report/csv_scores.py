@@ -43,7 +43,7 @@ class CsvScores:
     """The scores of a file."""
 
     name: str
-    """Of the file, without its ending."""
+    """The file's name, without its ending."""
     metric: Metric
     scores: dict[str, dict[int, float]]
     """Arm -> seed -> score."""

@@ -87,6 +87,15 @@ class _Console(Console):
         raise  # the BrokenPipeError that is being handled
 
 
+def print_failures(study: StudyComparison) -> bool:
+    """A line on standard error for each run that failed, now or before; whether there is one."""
+    many_cells = len(study.cells) > 1
+    failed = [(cell.cell, failure) for cell in study.cells for failure in cell.failures]
+    for cell, failure in failed:
+        say(words.failure_line(cell, failure, many_cells=many_cells), sys.stderr)
+    return bool(failed)
+
+
 def say(text: str, file: TextIO | None = None, style: str = "") -> None:
     """Prints one line, however long: nothing in it is hidden or cut.
 

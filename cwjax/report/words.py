@@ -523,6 +523,17 @@ def listed_numbers(numbers: Sequence[int]) -> str:
     return " and ".join(filter(None, [", ".join(map(str, numbers[:-1])), str(numbers[-1])]))
 
 
+def failure_line(cell: str, failure: str, *, many_cells: bool) -> str:
+    """Says that a run failed.
+
+    Args:
+        cell: of the run.
+        failure: the run and the reason.
+        many_cells: name the cell too.
+    """
+    return one_line(f"failed: {cell + ' ' if many_cells else ''}{failure}")
+
+
 def look_sentence(look: LookFacts, going_on: int) -> str:
     """What a planned look found, while the study goes on.
 

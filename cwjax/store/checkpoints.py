@@ -130,8 +130,8 @@ class Checkpoints:
         self._remove_if_empty()
         return found
 
-    def remove_finished(self, key: RunKey) -> None:
-        """To be called when a run is stored: once all of its chunk are, its checkpoints go."""
+    def remove_ended(self, key: RunKey) -> None:
+        """To be called when a run is stored or has failed: after the last of a chunk they go."""
         for directory, unfinished in list(self._unfinished.items()):
             unfinished.discard(key)
             if not unfinished:

@@ -160,7 +160,7 @@ def check_directory(directory: Path) -> None:
 
 
 def _is_ours_unfinished(name: str) -> bool:
-    return name in {"runs", "log.jsonl", ".lock", ".holder"} or name.startswith(".tmp-")
+    return name in {"log.jsonl", ".lock", ".holder"} or name.startswith(".tmp-")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ HISTORY_METRICS = {
 
 
 History = list[dict[str, float]]
-"""Of one run: the row of `epoch_scores` of every finished epoch."""
+"""A run's rows of `epoch_scores`, one for every finished epoch."""
 
 
 def epoch_scores(

@@ -26,7 +26,7 @@ from cwjax.errors import ConfigError, one_line
 from cwjax.training.runs import RunKey
 
 SCHEMA_VERSION = "2.dev2"
-"""Of every file of a directory. Directories of development versions are not migrated."""
+"""The format of every file of a directory. Directories of development versions are refused."""
 
 Status = Literal["ok", "diverged"]
 
@@ -64,7 +64,7 @@ class CodeIdentity:
 
     version: str
     commit: str | None = None
-    """Of the git checkout that it was run from; None for an installed package."""
+    """The commit of the checkout that it was run from; None for an installed package."""
     dirty: bool | None = None
     """Whether that checkout had changes that were not committed."""
 
@@ -74,7 +74,7 @@ class Environment:
     """What a run's bits depend on besides its settings."""
 
     versions: dict[str, str]
-    """Of Python and the packages that compute."""
+    """Python and the packages that compute, each with its version."""
     platform: str
     device_kind: str
     cpu_threads: int | None = None
@@ -151,7 +151,7 @@ class StudyFile:
     looks: tuple[int, ...] = ()
     """Numbers of seeds at which results are read, if that was planned."""
     judgings: tuple[StoredJudging, ...] = ()
-    """Of a study without planned looks: each is judged more strictly than the one before."""
+    """When a study without planned looks was judged; each time is stricter than the one before."""
     own_model: str | None = None
     """SHA-256 (hex) of the file of a model that is not cwjax's own."""
 
@@ -232,7 +232,7 @@ class CheckpointHeader:
     epoch: int
     step: int
     histories: tuple[tuple[dict[str, float | None], ...], ...]
-    """Of each run, a row for every finished epoch; null is NaN."""
+    """For each run, a row for every finished epoch; null is NaN."""
 
 
 def store_arm(arm: Arm) -> StoredArm:

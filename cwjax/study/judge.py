@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cwjax.analysis.family import JudgedStudy, Pair, Seeds, compare_family
-from cwjax.analysis.looks import Judging, Plan
+from cwjax.analysis.looks import Judging, LookPlan
 from cwjax.analysis.pairing import ArmScores, Pairing, pairings
 from cwjax.analysis.results import LookFacts
 from cwjax.analysis.rules import rules_for
@@ -96,7 +96,7 @@ def judge(study: StudyFile, runs: Runs, metric: str, *, num_looks: int = 0) -> J
     alpha = study.judgings[-1].alpha if study.judgings else None
     seeds = Seeds(order=study.seeds, alpha=alpha)
     if study.looks:
-        plan = Plan(study.looks, study.analysis.confidence, study.analysis.smallest_effect)
+        plan = LookPlan(study.looks, study.analysis.confidence, study.analysis.smallest_effect)
         seeds = Seeds(plan, study.seeds, num_looks)
     pairs = [_pair(study, runs, pairing, metric) for pairing in study_pairings(study)]
     return compare_family(pairs, rules_for(study.analysis, metric), seeds)

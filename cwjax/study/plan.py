@@ -8,10 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from cwjax.analysis.looks import Plan as LookPlan
-from cwjax.analysis.looks import default_looks
+from cwjax.analysis.looks import LookPlan, default_looks
 from cwjax.analysis.metrics import METRICS, find_metric, score
-from cwjax.analysis.pairing import Pairing, pairings
 from cwjax.analysis.rules import rules_for
 from cwjax.arms.arm import NULL_CONTROL, Arm, ArmContext
 from cwjax.arms.grammar import arm_row, parse_arms, total_epochs
@@ -54,11 +52,6 @@ class Design:
     def baseline(self) -> Arm:
         """The arm that the others are compared with."""
         return self.arms[0]
-
-    @property
-    def arm_names(self) -> tuple[str, ...]:
-        """Every arm with scores of its own, baseline first, the A/A control last."""
-        return (*map(str, self.arms), *([NULL_CONTROL] if self.null_control else []))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,17 +140,6 @@ class Plan:
         """The runs that training itself must answer: of equal arms one."""
         return tuple(run for run in self.runs if self.answers[run.key] == run.key)
 
-    @property
-    def keys(self) -> list[RunKey]:
-        """Every run, trained or not, cell by cell and seed by seed."""
-        design = self.design
-        return [
-            RunKey(cell, arm, seed)
-            for cell in self.cells
-            for seed in design.seeds
-            for arm in design.arm_names
-        ]
-
     def equal_arms(self, cell: str) -> dict[str, str]:
         """Arms of a cell that equal an earlier one on every seed: name -> the earlier one's."""
         equals = {}
@@ -168,18 +150,6 @@ class Plan:
                 if len(firsts) == 1 and firsts != {str(arm)}:
                     equals[str(arm)] = firsts.pop()
         return equals
-
-    @cached_property
-    def pairings(self) -> tuple[Pairing, ...]:
-        """Who is compared with whom, in every cell: the study's one family and its controls."""
-        design = self.design
-        return tuple(
-            pairing
-            for cell in self.cells
-            for pairing in pairings(
-                design.arm_names, str(design.baseline), self.equal_arms(cell), cell
-            )
-        )
 
 
 def parse_design(config: StudyConfig) -> Design:
@@ -224,7 +194,7 @@ def check_post_hoc(design: Design) -> None:
         ConfigError: they have not, or one is the baseline.
     """
     if any(arm.kind == "post_hoc" for arm in design.arms):
-        if POST_HOC_PARENT not in design.arm_names:
+        if POST_HOC_PARENT not in map(str, design.arms):
             raise ConfigError(
                 f"post-hoc arms are computed from the runs of {POST_HOC_PARENT}: add it to --arms"
             )

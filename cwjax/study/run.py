@@ -47,6 +47,7 @@ class Planned:
     """The work of this call, or up to the next look, is known; always the first event."""
 
     plan: Plan  # what the directory holds already included
+    study: StudyFile  # the content of `study.json`
     num_expected: int  # runs, finished ones included, at the end or at the next look
     num_runs: int  # to be trained now
     num_finished: int  # found in the directory, arms equal to others and post-hoc arms included
@@ -76,7 +77,6 @@ class Finished:
     """Every run is stored or has failed, and the tables are derived."""
 
     comparison: StudyComparison
-    failures: tuple[Failure, ...]
 
 
 Event: TypeAlias = Planned | TrainingEvent | RunStored | LookTaken | Finished
@@ -125,8 +125,8 @@ def run_plan(plan: Plan, path: Path, runtime: RuntimeConfig) -> Generator[Event,
         with closing(driver.train(trainer)) as events:
             yield from events
         comparison = derive(directory)
-        directory.log("finished", runs=len(plan.keys))
-        yield Finished(comparison, driver.study.failures)
+        directory.log("finished", runs=len(study.run_keys))
+        yield Finished(comparison)
 
 
 def check_models(plan: Plan) -> None:
@@ -217,7 +217,7 @@ class _Driver:
         begun = self._checkpoints.load(missing, self.study)
         for saved in begun:
             self._histories |= saved.histories
-        stored = [key for key in self._plan.keys if self._directory.has_run(key)]
+        stored = [key for key in self.study.run_keys if self._directory.has_run(key)]
         yield self._planned(state, missing, begun)
         for key in stored:
             record = self._directory.read_run(key)  # whole: damage is told before anything trains
@@ -280,6 +280,7 @@ class _Driver:
         num_examples = sum(run.num_epochs * len(run.train_indices) for run in missing)
         return Planned(
             plan=self._plan,
+            study=self.study,
             num_expected=len(state.expected),
             num_runs=len(missing),
             num_finished=sum(map(self._directory.has_run, state.expected)),
@@ -309,9 +310,11 @@ class _Driver:
                     "run", cell=run.key.cell, arm=run.key.arm, seed=run.key.seed,
                     status=record.status,
                 )  # fmt: skip
-                self._checkpoints.remove_finished(run.key)
+                self._checkpoints.remove_ended(run.key)
                 return [event, *stored]
             case RunsFailed(runs, error):
+                for run in runs:
+                    self._checkpoints.remove_ended(run.key)
                 self._record_failures([Failure(run.key, one_line(error)) for run in runs])
         return [event]
 

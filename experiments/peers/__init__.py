@@ -58,7 +58,7 @@ class Repeat:
     examples_per_second: float = 0.0
     train_loss: float | None = None
     gflop_per_second: float = 0.0
-    """Of `matmul`, which trains nothing."""
+    """The speed of `matmul`, which trains nothing."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 
 from cwjax import api
 from cwjax.analysis.family import Comparison, Pair, Seeds, compare_family
-from cwjax.analysis.looks import Plan
+from cwjax.analysis.looks import LookPlan
 from cwjax.analysis.metrics import METRICS, find_metric
 from cwjax.analysis.paired import Differences, judge_family
 from cwjax.analysis.pairing import ArmScores, BadRun, Pairing, SeedFacts, family_size, pairings
@@ -107,7 +107,7 @@ def test_what_cannot_be_judged_leaves_the_others_as_they_are(planned):
         dataclasses.replace(baseline(), name="same"),
         dataclasses.replace(few, scores={s: few.scores[s] for s in range(5)}),
     ]
-    seeds = Seeds(Plan((8, 10)), tuple(range(10)), 2) if planned else None
+    seeds = Seeds(LookPlan((8, 10)), tuple(range(10)), 2) if planned else None
     before = by_treatment(compare_arms(others, "uniform", Rules(), seeds=seeds))
     after = by_treatment(compare_arms([*others, *idle], "uniform", Rules(), seeds=seeds))
     for name in ("a", "b"):

@@ -8,7 +8,7 @@ import pytest
 from cwjax.analysis import decision
 from cwjax.analysis.decision import Verdict, decide
 from cwjax.analysis.intervals import Interval
-from cwjax.analysis.looks import Plan, judge_looks
+from cwjax.analysis.looks import LookPlan, judge_looks
 from cwjax.analysis.paired import Differences, judge_family
 
 NOISE = np.array([3, -1, 2, -2, 1, -3, 2, -2, 1, -1]) * 1e-3  # mean 0
@@ -88,7 +88,7 @@ def test_planned_looks_are_judged_by_the_same_rule():
     state = judge_looks(
         [Differences(dict(enumerate(map(float, row)))) for row in rows],
         range(20),
-        Plan((8, 20), smallest_effect=0.01),
+        LookPlan((8, 20), smallest_effect=0.01),
         1,
     )
     better, flat = (decide(arm.judged, smallest_effect=0.01) for arm in state.arms)

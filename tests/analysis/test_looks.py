@@ -11,7 +11,7 @@ import scipy.stats
 from cwjax.analysis import looks
 from cwjax.analysis.looks import (
     Judging,
-    Plan,
+    LookPlan,
     conditional_power,
     default_looks,
     first_look,
@@ -58,7 +58,7 @@ def enumerated_boundaries(rows, sizes, alphas):
 def test_boundaries_agree_with_enumeration(seed):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(2, 10)) + rng.normal(size=10)  # nothing to decide
-    plan = Plan((7, 8, 10))
+    plan = LookPlan((7, 8, 10))
     boundaries, _ = enumerated_boundaries(rows, plan.looks, plan.alphas)
     state = replay(rows, plan)
     assert [look.boundary for look in state.looks] == pytest.approx(boundaries, rel=1e-7)
@@ -72,7 +72,7 @@ def test_boundaries_agree_with_enumeration(seed):
 def test_decided_arms_leave_and_all_boundaries_are_made_anew():
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(3, 10)) + np.array([[8], [0.2], [0]])
-    plan = Plan((7, 8, 10))
+    plan = LookPlan((7, 8, 10))
     state = replay(rows, plan)
     assert state.looks[0].decided == (0,)
     assert state.arms[0].decided_at == 7
@@ -91,7 +91,7 @@ def test_decided_arms_leave_and_all_boundaries_are_made_anew():
 def test_order_and_scale_of_arms_do_not_matter(seed):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(4, 30)) + np.array([[1.5], [0.7], [0.4], [0]])
-    order, plan = rng.permutation(4), Plan(default_looks(30))
+    order, plan = rng.permutation(4), LookPlan(default_looks(30))
     before = replay(rows, plan)
     after = replay(rows[order] * np.array([[1.0], [1e3], [1e-3], [7.0]]), plan)
     for place, i in enumerate(order):
@@ -112,7 +112,7 @@ def test_one_look_is_the_fixed_design():
     for n in (8, 20):
         rows = rng.normal(size=(4, n)) + np.array([[2], [0.8], [0.3], [0]])
         fixed = judge_family(family(rows))
-        state = replay(rows, Plan((n,)))
+        state = replay(rows, LookPlan((n,)))
         for planned, judged in zip(state.arms, fixed.comparisons, strict=True):
             assert dataclasses.replace(planned.judged, p=judged.p, p_raw=judged.p_raw) == judged
             assert (planned.decided_at == n) == judged.decided
@@ -122,7 +122,7 @@ def test_one_look_is_the_fixed_design():
 def test_a_look_is_the_same_whenever_it_is_replayed():
     rng = np.random.default_rng(4)
     rows = rng.normal(size=(5, 30)) + np.linspace(0, 1.5, 5)[:, None]
-    plan = Plan(default_looks(30))
+    plan = LookPlan(default_looks(30))
     whole = replay(rows, plan)
     for num_looks, n in enumerate(plan.looks, 1):
         then = replay(rows[:, :n], plan, num_looks)
@@ -141,16 +141,13 @@ def test_a_look_is_the_same_whenever_it_is_replayed():
 def test_who_needs_seeds():
     rng = np.random.default_rng(4)
     rows = rng.normal(size=(2, 20)) + np.array([[5], [0]])
-    plan = Plan((8, 20))
+    plan = LookPlan((8, 20))
     after_one = replay(rows, plan, 1)
     assert [arm.needs_seeds for arm in after_one.arms] == [False, True]
     assert [arm.stopped for arm in after_one.arms] == ["decided", None]
-    assert after_one.next_look == 20
     after_all = replay(rows, plan)
     assert [arm.needs_seeds for arm in after_all.arms] == [False, False]
     assert after_all.arms[1].stopped is None
-    assert after_all.next_look is None
-    assert replay(rows[:1], plan, 1).next_look is None
 
 
 NOISE = np.tile([0.01, -0.02, 0.015, 0.005, -0.012, 0.002, 0.008, -0.009, 0.003, -0.002], 3)
@@ -158,7 +155,7 @@ NOISE = np.tile([0.01, -0.02, 0.015, 0.005, -0.012, 0.002, 0.008, -0.009, 0.003,
 
 def test_equivalent_and_futile_arms_stop_and_stay_in_the_family():
     effect = 0.05
-    plan = Plan((8, 10, 15, 20, 30), smallest_effect=effect)
+    plan = LookPlan((8, 10, 15, 20, 30), smallest_effect=effect)
     rng = np.random.default_rng(0)
     noisy = rng.normal(size=30)
     noisy -= noisy[:8].mean() - 0.01  # nothing seen so far, and no hope to see 0.05
@@ -179,21 +176,21 @@ def test_equivalent_and_futile_arms_stop_and_stay_in_the_family():
 
 
 def test_a_decided_arm_with_an_effect_goes_on_until_its_size_is_resolved():
-    plan = Plan((8, 10, 15, 20, 30), smallest_effect=0.05)
+    plan = LookPlan((8, 10, 15, 20, 30), smallest_effect=0.05)
     clear, near = 0.3 + NOISE, 0.052 + NOISE / 4
     state = replay(np.array([clear, near]), plan, 1)
     assert [arm.stopped for arm in state.arms] == ["decided", None]
     assert [arm.decided_at for arm in state.arms] == [8, 8]
-    assert state.next_look == 10
+    assert [arm.needs_seeds for arm in state.arms] == [False, True]
     later = replay(np.array([clear, near]), plan)
     assert later.arms[1].decided_at == 8
     assert len(later.arms[1].judged.seeds) > 8
     assert later.arms[1].judged.decided
-    assert replay(np.array([clear, near]), Plan(plan.looks), 1).arms[1].stopped == "decided"
+    assert replay(np.array([clear, near]), LookPlan(plan.looks), 1).arms[1].stopped == "decided"
 
 
 def test_a_decided_sign_stays():
-    plan = Plan((8, 30), smallest_effect=0.1)
+    plan = LookPlan((8, 30), smallest_effect=0.1)
     row = np.concatenate([0.1 + NOISE[:8], np.full(22, -0.2) + NOISE[8:]])
     state = replay(row[None], plan)
     [arm] = state.arms
@@ -223,7 +220,7 @@ def test_conditional_power_is_the_chance_that_the_rest_decides():
 def test_an_arm_with_few_seeds_takes_no_power():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(2, 20)) + np.array([[1.0], [0.4]])
-    plan = Plan((8, 12, 20))
+    plan = LookPlan((8, 12, 20))
     without = replay(rows, plan)
     few = Differences({i: 1.0 + 0.01 * i for i in range(0, 20, 4)})
     same = Differences(dict.fromkeys(range(20), 0.0))
@@ -235,10 +232,10 @@ def test_an_arm_with_few_seeds_takes_no_power():
 
 
 def test_an_arm_that_lacks_a_seed_waits_for_the_look_that_it_can_cross():
-    plan = Plan((8, 10))
+    plan = LookPlan((8, 10))
     d = {i: 1.0 + 0.01 * i for i in range(10) if i != 3}
     assert can_reject(7, plan.alphas[0])
-    tight = Plan((8, 30))
+    tight = LookPlan((8, 30))
     assert not can_reject(7, tight.alphas[0])
     state = judge_looks([Differences(d)], range(30), tight, 1)
     assert state.arms[0].judged.status == "too_few_seeds"
@@ -253,7 +250,7 @@ def test_first_and_default_looks():
         sizes = default_looks(n)
         assert sizes[-1] == n
         assert 1 <= len(sizes) <= 5
-        plan = Plan(sizes)
+        plan = LookPlan(sizes)
         assert all(map(can_reject, sizes, plan.alphas))
         if sizes[0] > 6:
             assert not can_reject(sizes[0] - 1, 0.05 * (sizes[0] - 1) / n)
@@ -275,19 +272,19 @@ def test_first_and_default_looks():
 )
 def test_bad_plans_raise(sizes, message):
     with pytest.raises(ConfigError, match=message):
-        Plan(sizes)
+        LookPlan(sizes)
 
 
 def test_looks_beyond_the_plan_or_the_seeds_raise():
     rows = np.ones((1, 8))
     with pytest.raises(ValueError, match="the plan has 2"):
-        replay(rows, Plan((8, 20)), 3)
+        replay(rows, LookPlan((8, 20)), 3)
     with pytest.raises(ValueError, match="8 seeds: look 2 has 20"):
-        replay(rows, Plan((8, 20)), 2)
+        replay(rows, LookPlan((8, 20)), 2)
 
 
 def test_states_are_plain_json():
-    state = replay(np.array([np.ones(20), NOISE[:20]]), Plan((8, 20)))
+    state = replay(np.array([np.ones(20), NOISE[:20]]), LookPlan((8, 20)))
     text = json.dumps(dataclasses.asdict(state), allow_nan=False)
     assert json.loads(text)["looks"][0]["t"][0] is None
 
@@ -321,7 +318,7 @@ def test_a_merge_is_one_look_more_than_its_parts():
 
 
 def test_futility_has_a_threshold(monkeypatch):
-    plan = Plan((8, 30), smallest_effect=0.05)
+    plan = LookPlan((8, 30), smallest_effect=0.05)
     rows = np.random.default_rng(0).normal(size=(1, 30))
     rows -= rows[0, :8].mean()
     assert replay(rows, plan, 1).arms[0].stopped == "futile"

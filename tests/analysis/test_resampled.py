@@ -71,7 +71,6 @@ def test_arms_without_a_verdict_do_not_count():
     same = splits([[0.0] * 10])
     together = judge_resampled([*few, *splits(row), *same, *splits([[]])])
     assert together.comparisons[1] == alone
-    assert together.num_in_family == 1
     states = [together.comparisons[i].status for i in (0, 2, 3)]
     assert states == ["too_few_seeds", "identical", "too_few_seeds"]
     assert together.comparisons[0].interval_alone is None  # Student's does not hold here

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cwjax.analysis import power
-from cwjax.analysis.looks import Plan, default_looks, judge_looks
+from cwjax.analysis.looks import LookPlan, default_looks, judge_looks
 from cwjax.analysis.paired import Differences, judge_family
 from cwjax.analysis.power_table import DETECTABLE, FAMILIES, SEEDS
 from cwjax.analysis.rule_power import (
@@ -24,7 +24,7 @@ def simulated_power(effect, m, n, draws, looks=False):
         rows[0] += effect
         family = [Differences(dict(enumerate(row))) for row in rows.tolist()]
         if looks:
-            plan = Plan(default_looks(n))
+            plan = LookPlan(default_looks(n))
             state = judge_looks(family, range(n), plan, len(plan.looks), log2_flips=11)
             found += state.arms[0].decided_at is not None
         else:

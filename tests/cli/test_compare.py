@@ -316,6 +316,13 @@ def test_an_accelerator_that_is_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_date_that_numpy_cannot_read(tmp_path: Path) -> None:
+    ended = script("--out", str(tmp_path / "out"), env={"SOURCE_DATE_EPOCH": "abc"})
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: SOURCE_DATE_EPOCH is 'abc', not a whole number of seconds")
+
+
 def test_a_terminal_without_some_characters_and_a_closed_standard_error(
     tiny_npz: str, tmp_path: Path
 ) -> None:

@@ -36,6 +36,17 @@ def test_a_sweep(call: Call, tiny_npz: str, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_planned_looks_and_the_width_that_was_chosen(
+    call: Call, tiny_npz: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    flags = ["--dataset", tiny_npz, "--imbalance-factor", "4", "--num-epochs", "1"]
+    flags += ["--batch-size", "16", "--max-seeds", "7", "--looks", "6", "7", "--out", str(out)]
+    lines = call(compare.main, *flags, "--dry-run").out.splitlines()
+    assert lines[2] == "1 cell, 14 runs: 14 to train"
+    assert lines[3] == ("results are read after 12 runs; what follows is the most")
+
+
 def test_what_the_directory_holds_is_left_out_of_the_work_and_counted_in_the_family(
     call: Call, tiny_npz: str, tmp_path: Path
 ) -> None:

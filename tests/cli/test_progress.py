@@ -14,9 +14,10 @@ from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.results import CellFacts, DesignFacts, StudyComparison
 from cwjax.cli import progress
 from cwjax.config import DataConfig, StudyConfig
-from cwjax.store.schema import Failure
+from cwjax.study.manifest import describe
 from cwjax.study.plan import Plan, make_plan
 from cwjax.study.run import Event, Finished, Planned, RunStored
+from cwjax.training.devices import DeviceFacts
 from cwjax.training.runs import RunKey, RunsFailed, StepsFinished
 
 CELL = "tiny-long_tailed-4"
@@ -40,8 +41,8 @@ def stored(arm: str, seed: int, score: float | None, cell: str = CELL) -> RunSto
     return RunStored(RunKey(cell, arm, seed), "ok", scores)
 
 
-def finished(failures: tuple[Failure, ...] = (), *, num_ok_runs: int = 4) -> Finished:
-    cells = (CellFacts(CELL, "npz:tiny.npz", "long_tailed", 4.0),)
+def finished(failures: tuple[str, ...] = (), *, num_ok_runs: int = 4) -> Finished:
+    cells = (CellFacts(CELL, "npz:tiny.npz", "long_tailed", 4.0, failures=failures),)
     comparison = StudyComparison(
         metric=METRICS["balanced_accuracy"],
         confidence=0.95,
@@ -58,7 +59,7 @@ def finished(failures: tuple[Failure, ...] = (), *, num_ok_runs: int = 4) -> Fin
         comparisons=(),
         secondary=(),
     )
-    return Finished(comparison, failures)
+    return Finished(comparison)
 
 
 def failed(plan: Plan) -> RunsFailed:
@@ -66,9 +67,11 @@ def failed(plan: Plan) -> RunsFailed:
 
 
 def events(plan: Plan) -> Iterator[Event]:
+    study = describe(plan, DeviceFacts("cpu", "cpu", cpu_threads=2, jax_flags={}))
     yield Planned(
         plan,
-        num_expected=len(plan.keys),
+        study,
+        num_expected=len(study.run_keys),
         num_runs=4,
         num_finished=0,
         num_epochs=8,
@@ -140,15 +143,12 @@ def test_with_several_cells_differences_are_of_the_cell_that_trains(
     assert f", {OTHER}: balanced -10.00 (n=1)" in printed.err.splitlines()[-1]
 
 
-FAILURE = Failure(RunKey(CELL, "balanced", 3), "no memory")
-
-
 @pytest.mark.parametrize(
     ("end", "code", "said"),
     [
         (finished(), 0, ""),
         pytest.param(finished(num_ok_runs=0), 1, "", marks=pytest.mark.fault(52)),
-        (finished((FAILURE,)), 1, "failed: balanced seed 3: no memory"),
+        (finished(("balanced seed 3: no memory",)), 1, "failed: balanced seed 3: no memory"),
     ],
 )
 def test_the_exit_code_says_whether_every_run_ended_and_one_ended_well(

@@ -91,9 +91,9 @@ def test_they_go_when_all_runs_of_the_chunk_are_stored(
     kept.save(make_state(first, second), histories(first, second), study)
     (chunk,) = chunks(directory)
     assert chunk.startswith("2-")
-    kept.remove_finished(first.key)
+    kept.remove_ended(first.key)
     assert chunks(directory) == {chunk}
-    kept.remove_finished(second.key)
+    kept.remove_ended(second.key)
     assert not (directory.path / "checkpoints").exists()
 
 

@@ -111,9 +111,8 @@ def test_a_write_that_fails_leaves_the_old_file(
 
 
 def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
-    with open_study(tmp_path):
-        pass
-    (tmp_path / "runs" / "deeper").mkdir(parents=True)
+    write_study(tmp_path, {"uniform": 0.0}, seeds=(0,))
+    (tmp_path / "runs" / "deeper").mkdir()
     (tmp_path / "runs" / ".tmp-1-uniform-0.npz").write_bytes(b"half")
     (tmp_path / ".tmp-1-study.json").write_bytes(b"half")
     (tmp_path / "runs" / "deeper" / ".tmp-1-slopes.svg").write_bytes(b"half")

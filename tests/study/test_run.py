@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -336,6 +337,18 @@ def fail_on(monkeypatch: pytest.MonkeyPatch, arm: str, seed: int) -> None:
     monkeypatch.setattr(chunk, "epoch_blocks", broken)
 
 
+@pytest.mark.usefixtures("no_report")
+def test_runs_whose_study_file_is_gone_are_not_taken_for_this_study(
+    tiny_config: StudyConfig, tmp_path: Path
+) -> None:
+    run_all(tiny_config, tmp_path / "whole")
+    (tmp_path / "whole" / "runs").rename(tmp_path / "runs")
+    shutil.rmtree(tmp_path / "whole")
+    with pytest.raises(ConfigError, match=r"holds runs but no study\.json: give a new directory"):
+        run_all(tiny_config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
 @pytest.mark.fault(60)
 @pytest.mark.usefixtures("no_report")
 def test_a_run_that_fails_is_recorded_and_the_others_go_on(
@@ -352,8 +365,10 @@ def test_a_run_that_fails_is_recorded_and_the_others_go_on(
     assert [run.key for run in failed.runs] == [RunKey(cell, "balanced", 1)]
     assert sum(isinstance(event, RunFinished) for event in events) == 5
     failure = Failure(RunKey(cell, "balanced", 1), "RuntimeError: no batches today")
-    assert finished(events).failures == directory.known_study().failures == (failure,)
+    assert directory.known_study().failures == (failure,)
+    assert finished(events).comparison.cells[0].failures == (f"{failure.run}: {failure.reason}",)
     assert not directory.has_run(failure.run)
+    assert not (tmp_path / "out" / "checkpoints").exists()
     by_arm = {each.pairing.treatment: each for each in finished(events).comparison.comparisons}
     assert by_arm["balanced"].verdict.key == "refused"
     assert by_arm["balanced"].facts.refused == (BadRun("balanced", 1, "failed"),)
@@ -366,12 +381,12 @@ def test_a_run_that_fails_is_recorded_and_the_others_go_on(
 
     again = run_all(config, tmp_path / "out")  # it stays failed
     assert not any(isinstance(event, RunFinished) for event in again)
-    assert finished(again).failures == (failure,)
+    assert directory.known_study().failures == (failure,)
 
     retry = RuntimeConfig(max_parallel_runs=1, retry_failed=True)
     mended = run_all(config, tmp_path / "out", retry)
     assert [event.run.key for event in mended if isinstance(event, RunFinished)] == [failure.run]
-    assert finished(mended).failures == ()
+    assert finished(mended).comparison.cells[0].failures == ()
     assert files(tmp_path / "out") == files(tmp_path / "unbroken")
 
 
@@ -391,7 +406,7 @@ def test_what_a_failed_run_would_have_answered_fails_with_it(
     monkeypatch.undo()
     monkeypatch.setattr(derive, "write_cell_report", lambda *_: None)
     mended = finished(run_all(config, tmp_path, retry))
-    assert mended.failures == ()
+    assert mended.comparison.cells[0].failures == ()
     assert mended.comparison.num_ok_runs == 6
 
 
@@ -403,7 +418,8 @@ def test_an_arm_that_comes_later_fails_with_the_run_that_would_have_answered_it(
     run_all(tiny_config, tmp_path)
     more = dataclasses.replace(tiny_config, arms=("uniform", "balanced", "tau_norm"))
     ended = finished(run_all(more, tmp_path))
-    assert [failure.run.arm for failure in ended.failures] == ["uniform", "tau_norm"]
+    failures = StudyDirectory(tmp_path).known_study().failures
+    assert [failure.run.arm for failure in failures] == ["uniform", "tau_norm"]
     assert ended.comparison.num_ok_runs == 4  # of 6
 
 
