@@ -66,10 +66,10 @@ WRONG = [
         ["--num-epochs", "0"], "--num-epochs is 0", id="epochs", marks=pytest.mark.fault(47)
     ),
     pytest.param(["--num-epochs", "ten"], "--num-epochs", id="not a number"),
-    pytest.param(["--model", "resnet23"], "did you mean 'resnet20'", id="model"),
+    pytest.param(["--model", "resnet30"], "did you mean 'resnet", id="model"),
     pytest.param(["--model", "mlp:hiden=8"], "did you mean 'hidden'", id="setting of a model"),
     pytest.param(["--model", "net.py:Net"], "there is no file net.py", id="model's file"),
-    pytest.param(["--optimizer", "adamv"], "did you mean 'adamw'", id="optimiser"),
+    pytest.param(["--optimizer", "adamv"], "did you mean 'adam", id="optimiser"),
     pytest.param(["--optimizer", "sgd:momentum=1"], "give a number in [0, 1)", id="momentum"),
     pytest.param(["--schedule", "cosin"], "did you mean 'cosine'", id="schedule"),
     pytest.param(["--augment", "flip_crop"], "choose one of none, flip", id="augmentation"),
@@ -292,7 +292,7 @@ def test_a_directory_keeps_its_model(call: Call, tiny_npz: str, tmp_path: Path) 
         assert message in ended.err
         assert len(ended.err.splitlines()) == 1
     study = StudyDirectory(out).known_study()
-    assert "--model 'DIRECTORY/net.py:Net'" in command(study).text.replace(PLACEHOLDER, "DIRECTORY")
+    assert "--model DIRECTORY/net.py:Net" in command(study).text.replace(PLACEHOLDER, "DIRECTORY")
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
