@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numpy.typing import ArrayLike
 
 from cwjax.analysis.decision import Verdict
-from cwjax.analysis.family import Comparison, Pair, compare_family
+from cwjax.analysis.family import Comparison, Pair, Seeds, compare_family
 from cwjax.analysis.intervals import finite_array
 from cwjax.analysis.metrics import Metric, find_metric
 from cwjax.analysis.paired import Judged
@@ -55,6 +55,7 @@ def paired_comparison(
     smallest_effect: float | None = None,
     confidence: float = 0.95,
     num_comparisons: int = 1,
+    splits: tuple[int, int] | None = None,
     baseline: str = "baseline",
     treatment: str = "treatment",
 ) -> PairedComparison:
@@ -77,13 +78,15 @@ def paired_comparison(
         confidence: 1 - α, with α the error rate of the whole family.
         num_comparisons: size of the family that this comparison belongs to; without the scores of
             the others p and interval are adjusted by Bonferroni's method.
+        splits: where every seed has a test split of its own, the number of its test and of its
+            training examples; the corrected resampled t test then judges.
         baseline: the arm's name in the sentence.
         treatment: the arm's name in the sentence.
 
     Raises:
         ConfigError: an unknown metric, an impossible effect, confidence or number of comparisons,
             or scores in percent where fractions are asked for.
-        ValueError: no scores, unequal lengths, NaN or infinity.
+        ValueError: no scores, unequal lengths, NaN or infinity; splits without examples.
     """
     scores = [
         finite_array(baseline_scores, "baseline_scores"),
@@ -109,4 +112,5 @@ def paired_comparison(
         for name, values in zip((baseline, treatment), scores, strict=True)
     ]
     pair = Pair(Pairing("", baseline, treatment), *arms)
-    return PairedComparison(compare_family([pair], rules).comparisons[0], rules.metric)
+    seeds = Seeds(splits=None if splits is None else {"": splits})
+    return PairedComparison(compare_family([pair], rules, seeds).comparisons[0], rules.metric)

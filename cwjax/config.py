@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -21,10 +21,14 @@ from cwjax.errors import ConfigError
 
 Imbalance = Literal["none", "long_tailed", "step"]
 Protocol = Literal["cwjax", "notebook", "cifar_lt"]
+TestSplit = Literal["fixed", "per-seed"]
 Policy = Literal["drop-pair", "worst-score"]
 
 MAX_SEEDS = 10_000
 """Seeds of one study: more would say nothing new, and a typo would train for months."""
+
+NAMED_SOURCES = ("tfds", "sklearn")
+"""Sources of which a name follows the colon, not a path."""
 
 CONFIDENCE_LIMITS = (0.5, 0.9999)
 """Beyond them no number of seeds that anybody trains could serve the statistics."""
@@ -51,6 +55,64 @@ def _literal_values(hint: Any) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """How files of the user's own are read; a source takes the settings that concern it."""
+
+    image_size: str | None = None
+    """folder, tfds: height, or height x width, that images are resized to, e.g. 32 or 48x64
+    [default: the median, made to fit into 64x64]."""
+    grey: bool = False
+    """folder, tfds: turn colour images into grey ones."""
+    skip_bad_images: bool = False
+    """folder, tfds: leave out files that cannot be read as images, instead of stopping."""
+    label_column: str | None = None
+    """table, features: the column of the classes [default of features: label or labels]."""
+    test_file: str | None = None
+    """table, features: another file of the same columns, as the test split."""
+    drop_columns: tuple[str, ...] = ()
+    """table: columns to leave out."""
+    numeric_columns: tuple[str, ...] = ()
+    """table: columns to take as numbers, whatever they look like."""
+    categorical_columns: tuple[str, ...] = ()
+    """table: columns to take as categories, whatever they look like."""
+    group_column: str | None = None
+    """table, features, npz: the column or array by which examples belong together (a patient, a
+    writer, a scene): a group never stands on both sides of a split."""
+    group_file: str | None = None
+    """folder: a .csv file that says the same, with the columns path (below DIR) and group."""
+
+    def __post_init__(self) -> None:
+        _ = self.size
+
+    def flags(self) -> list[str]:
+        """The settings as they are typed, defaults left out."""
+        words = []
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if value != setting.default:
+                words.append("--" + setting.name.replace("_", "-"))
+                words += value if isinstance(value, tuple) else [value] * (value is not True)
+        return words
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of `image_size`.
+
+        Raises:
+            ConfigError: it is no such text.
+        """
+        if self.image_size is None:
+            return None
+        match = re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", self.image_size, re.ASCII)
+        if match is None:
+            raise ConfigError(
+                f"--image-size is {self.image_size!r}: give a height, or height x width, in "
+                "pixels below 10,000, e.g. 32 or 48x64"
+            )
+        return int(match[1]), int(match[2] or match[1])
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which examples the runs of one cell see."""
 
@@ -67,9 +129,17 @@ class DataConfig:
     weights from the whole training file (needs --imbalance none); cifar_lt: as cwjax, and where no
     flag says otherwise training as in Cao et al. 2019 (ResNet-32, SGD, 200 epochs; docs/models.md).
     """
+    test_split: TestSplit = "fixed"
+    """fixed: the source's own test split or, where it has none, a stratified fifth that is always
+    the same; per-seed: each seed draws its own fifth of all examples."""
+    source: SourceConfig = field(default_factory=SourceConfig)
 
     def __post_init__(self) -> None:
         require_choices(self)
+        require(
+            self.protocol == "cwjax" or self.test_split == "fixed",
+            "--protocol notebook keeps the order of the file: leave out --test-split per-seed",
+        )
         require(
             self.dataset.isprintable()
             and self.dataset.encode(errors="ignore").decode() == self.dataset,
@@ -94,12 +164,18 @@ class DataConfig:
         """The cell's name, and its directory's: data set and profile, `mnist5k-long_tailed-50`."""
         kind, _, place = self.dataset.partition(":")
         stem = re.sub(r"[^\w.]+", "_", Path(place).stem if place else kind, flags=re.ASCII)
-        return f"{stem[:80]}-{self.profile()}"
+        return f"{(stem or kind)[:80]}-{self.profile()}"
 
     def without_directory(self) -> DataConfig:
         """The same data, named without the directory that they lie in here."""
         kind, colon, place = self.dataset.partition(":")
-        return replace(self, dataset=kind + colon + Path(place).name)
+        name = place if kind in NAMED_SOURCES else Path(place).name
+        source = replace(
+            self.source,
+            test_file=self.source.test_file and Path(self.source.test_file).name,
+            group_file=self.source.group_file and Path(self.source.group_file).name,
+        )
+        return replace(self, dataset=kind + colon + name, source=source)
 
     def profile(self) -> str:
         """The imbalance in a word, e.g. `long_tailed-50`."""
@@ -303,8 +379,23 @@ class StudyConfig(DesignConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(len(self.data) >= 1, "a study needs the data of at least one cell")
+        require(
+            self.max_seeds is None or self.data[0].test_split == "fixed",
+            "--max-seeds and --test-split per-seed exclude each other, since seeds that share "
+            "examples cannot be judged at looks: give --num-seeds",
+        )
         by_name: dict[str, DataConfig] = {}
+        ways: dict[str, SourceConfig] = {}
         for data in self.data:
+            require(
+                ways.setdefault(data.dataset, data.source) == data.source,
+                f"--dataset {data.dataset} is read in two ways: give its cells the same settings",
+            )
+            require(
+                data.test_split == self.data[0].test_split,
+                "--test-split differs between cells, which one test cannot judge: give all the "
+                "same",
+            )
             other = by_name.setdefault(data.name(), data)
             require(
                 other is data,

@@ -25,7 +25,8 @@ class Purpose(enum.IntEnum):
     INIT = 5
     DROPOUT = 6
     HEAD_INIT = 7
-    AUGMENT = 9
+    AUGMENT = 8
+    TEST_SPLIT = 9
 
 
 def rng(seed: int, purpose: Purpose, *counters: int) -> np.random.Generator:

@@ -183,6 +183,10 @@ def write_study(
             dataset=describe_dataset(dataset),
             class_counts=dict.fromkeys(design.seeds, counts),
             equal_arms=dict(equal_arms or {}),
+            split_sizes=dict.fromkeys(
+                design.seeds if each.test_split == "per-seed" else (),
+                (len(dataset.test_labels), dataset.num_train),
+            ),
         )
         for name, each in config.cells.items()
     }

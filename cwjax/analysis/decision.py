@@ -20,7 +20,7 @@ Key = Literal[
     "no_detectable_difference",
 ]
 
-Claim = Literal["new_test_sets", "this_test_set"]
+Claim = Literal["new_test_sets", "this_test_set", "new_splits"]
 
 Size = Literal["more_than", "less_than", "unresolved"]
 
@@ -31,7 +31,8 @@ class Verdict:
 
     key: Key
     claim: Claim | None = None
-    """Whether a better or worse arm is so on test sets like this one, or on this one only."""
+    """Whether a better or worse arm is so on test sets like this one, on this one only, or on new
+    splits of the same data."""
     size: Size | None = None
     """A better or worse arm's difference beside the smallest effect of interest, if given."""
     fragile_without: int | None = None
@@ -58,7 +59,7 @@ def decide(
         new_test_sets: the interval over new seeds and new test examples at the simultaneous level;
             None where the metric has none.
         splits_are_new: whether each seed has a test set of its own, as in `resampled`: the seed
-            interval then holds for new test sets.
+            interval then holds for new splits of the same data.
         deterministic: whether both arms predict the same on every seed, so that n is 1.
     """
     if judged is None:
@@ -85,7 +86,7 @@ def decide(
 def _claim(judged: Judged, new_test_sets: Interval | None, splits_are_new: bool) -> Claim:
     """New test sets need an interval that excludes 0, on the side that was decided."""
     if splits_are_new:
-        return "new_test_sets"
+        return "new_splits"
     if new_test_sets is None:
         return "this_test_set"
     nearest = new_test_sets.ci_low if judged.sign > 0 else -new_test_sets.ci_high

@@ -12,7 +12,7 @@ from cwjax.analysis.intervals import Interval, error_rate
 from cwjax.analysis.looks import LookPlan, LooksState, Stop, judge_looks
 from cwjax.analysis.paired import Differences, Judged, judge_family
 from cwjax.analysis.pairing import ArmScores, Matched, Pairing, SeedFacts, family_size, match
-from cwjax.analysis.resampled import Resampled, judge_resampled
+from cwjax.analysis.resampled import Resampled, inflation, judge_resampled
 from cwjax.analysis.rules import Rules
 from cwjax.analysis.stats import PairedEstimates, paired_estimates
 from cwjax.errors import ConfigError
@@ -86,6 +86,10 @@ class Seeds:
     splits: Mapping[str, tuple[int, int]] | None = None
     """Cell -> test and training examples, where every seed draws its own test split."""
 
+    def inflation(self, cell: str, num_seeds: int) -> float:
+        """Factor of standard errors over seeds: above 1 where their splits share examples."""
+        return 1.0 if self.splits is None else inflation(num_seeds, *self.splits[cell])
+
 
 @dataclass(frozen=True)
 class JudgedStudy:
@@ -129,7 +133,7 @@ def compare_family(pairs: Sequence[Pair], rules: Rules, seeds: Seeds | None = No
     if not rules.primary:
         return JudgedStudy(
             tuple(
-                _comparison(pair, each, rules, None, None)
+                _comparison(pair, each, rules, seeds)
                 for pair, each in zip(pairs, matched, strict=True)
             )
         )
@@ -155,7 +159,7 @@ def _judge(
         elif each.seeds:
             fixed = replace(seeds, plan=None)
             facts = _judge_distinct({key: _differences(each)}, rules, fixed)[0][key]
-        comparison = _comparison(pair, each, rules, facts, (size if in_family else 1, seeds))
+        comparison = _comparison(pair, each, rules, seeds, facts, size if in_family else 1)
         if (arm := arms.get(key)) is not None:
             comparison = replace(comparison, stopped=arm.stopped, needs_seeds=arm.needs_seeds)
         comparisons.append(comparison)
@@ -176,13 +180,6 @@ def _judge_distinct(
     if not family:
         return {}, None, None
     differences = list(family.values())
-    if seeds.splits is not None:
-        resampled = [
-            Resampled(each, *seeds.splits[cell])
-            for (cell, _, _), each in zip(family, differences, strict=True)
-        ]
-        together = judge_resampled(resampled, rules.confidence)
-        return dict(zip(family, together.comparisons, strict=True)), None, None
     if seeds.plan is not None:
         state = judge_looks(differences, seeds.order, seeds.plan, seeds.num_looks)
         facts = [arm.judged for arm in state.arms]
@@ -190,7 +187,14 @@ def _judge_distinct(
     # Without the scores of the others, Bonferroni's method stands for the joint distribution.
     others = max(1, math.ceil(rules.num_comparisons / len(family)))
     alpha = (seeds.alpha or error_rate(rules.confidence)) / others
-    together = judge_family(differences, rules.confidence, alpha=alpha)
+    if seeds.splits is None:
+        together = judge_family(differences, rules.confidence, alpha=alpha)
+    else:
+        resampled = [
+            Resampled(each, *seeds.splits[cell])
+            for (cell, _, _), each in zip(family, differences, strict=True)
+        ]
+        together = judge_resampled(resampled, rules.confidence, alpha=alpha)
     facts = [
         replace(each, p=None if each.p is None else min(1.0, others * each.p))
         for each in together.comparisons
@@ -202,14 +206,15 @@ def _comparison(
     pair: Pair,
     matched: Matched,
     rules: Rules,
-    judged: Judged | None,
-    design: tuple[int, Seeds] | None,
+    seeds: Seeds,
+    judged: Judged | None = None,
+    num_comparisons: int = 1,
 ) -> Comparison:
     """The facts of one comparison, on the seeds that were judged."""
-    seeds = set(matched.seeds if judged is None else judged.seeds)
+    taken = set(matched.seeds if judged is None else judged.seeds)
     if matched.facts.undefined:
-        seeds = set()  # a difference that is NaN is none
-    kept = [i for i, seed in enumerate(matched.seeds) if seed in seeds]
+        taken = set()  # a difference that is NaN is none
+    kept = [i for i, seed in enumerate(matched.seeds) if seed in taken]
     baseline = [matched.baseline_scores[i] for i in kept]
     treatment = [matched.treatment_scores[i] for i in kept]
     estimates = None
@@ -219,6 +224,7 @@ def _comparison(
             treatment,
             confidence=rules.confidence,
             higher_is_better=rules.metric.higher_is_better,
+            inflation=seeds.inflation(pair.pairing.cell, len(kept)),
         )
     comparison = Comparison(
         pairing=pair.pairing,
@@ -230,10 +236,12 @@ def _comparison(
         judged=judged,
         verdict=None,
         smallest_effect=rules.smallest_effect,
-        num_comparisons=1 if design is None else design[0],
-        power=None if judged is None or design is None else _power(judged, rules, *design),
+        num_comparisons=num_comparisons,
+        power=None if judged is None else _power(judged, rules, num_comparisons, seeds),
     )
-    return conclude(comparison, rules) if rules.primary else comparison
+    if not rules.primary:
+        return comparison
+    return conclude(comparison, rules, splits_are_new=seeds.splits is not None)
 
 
 def _power(judged: Judged, rules: Rules, size: int, seeds: Seeds) -> Power | None:

@@ -34,17 +34,20 @@ def error_rate(confidence: float) -> float:
     return round(1 - confidence, 12)
 
 
-def mean_interval(values: ArrayLike, confidence: float) -> Interval:
+def mean_interval(values: ArrayLike, confidence: float, inflation: float = 1.0) -> Interval:
     """Student's interval for a mean: mean ± t(1 - α/2, n - 1)·s/√n.
 
     Args:
         values: `[n]`, n ≥ 2.
         confidence: 1 - α.
+        inflation: factor of the standard error where values depend on each other, as
+            `resampled.inflation` gives it.
     """
     x = finite_array(values, "values")
     if x.size < 2:
         raise ValueError("an interval needs at least 2 values")
-    return t_interval(x.mean(), x.std(ddof=1) / np.sqrt(x.size), x.size - 1, confidence)
+    sem = inflation * x.std(ddof=1) / np.sqrt(x.size)
+    return t_interval(x.mean(), sem, x.size - 1, confidence)
 
 
 def t_interval(centre: float, sem: float, df: float, confidence: float) -> Interval:

@@ -16,13 +16,13 @@ import scipy.stats
 
 from cwjax.analysis.intervals import error_rate
 from cwjax.analysis.paired import (
-    MIN_SEEDS,
     Differences,
     Judged,
     JudgedFamily,
     Levels,
     Sample,
     Status,
+    can_reject,
     describe,
     finite_or_none,
     t_quantile,
@@ -51,14 +51,26 @@ class Resampled:
             raise ValueError(f"{self.num_test} test and {self.num_train} training examples")
 
     def inflation(self, num_splits: int) -> float:
-        """How many times the naive standard error the corrected one is.
-
-        Variance s²·(1/n + n_test/n_train) instead of s²/n.
-        """
-        return math.sqrt(1 + num_splits * self.num_test / self.num_train)
+        """See the function of that name."""
+        return inflation(num_splits, self.num_test, self.num_train)
 
 
-def judge_resampled(comparisons: Sequence[Resampled], confidence: float = 0.95) -> JudgedFamily:
+def inflation(num_splits: int, num_test: int, num_train: int) -> float:
+    """How many times the naive standard error the corrected one is.
+
+    The variance of the mean is s²·(1/n + n_test/n_train) instead of s²/n.
+
+    Args:
+        num_splits: n.
+        num_test: test examples of each split.
+        num_train: training examples of each split, before any imbalance is made.
+    """
+    return math.sqrt(1 + num_splits * num_test / num_train)
+
+
+def judge_resampled(
+    comparisons: Sequence[Resampled], confidence: float = 0.95, *, alpha: float | None = None
+) -> JudgedFamily:
     """Judge comparisons over random splits together, p adjusted by Holm's method.
 
     `Judged.t` is the corrected |t|. `Judged.critical_value` keeps its meaning, half-width of the
@@ -74,13 +86,17 @@ def judge_resampled(comparisons: Sequence[Resampled], confidence: float = 0.95) 
     Args:
         comparisons: each distinct one once, as in `paired.judge_family`.
         confidence: 1 - α.
+        alpha: a stricter error rate of this judging, as in `paired.judge_family`; it also asks for
+            as many seeds.
     """
-    alpha = error_rate(confidence)
+    nominal = error_rate(confidence)
+    alpha = nominal if alpha is None else alpha
+    levels = Levels(nominal, alpha, alpha)
     samples = [c.differences.on(sorted(c.differences.by_seed)) for c in comparisons]
     p_raw = {
         i: _p_value(sample, comparison)
         for i, (sample, comparison) in enumerate(zip(samples, comparisons, strict=True))
-        if sample.size >= MIN_SEEDS and sample.num_nonzero
+        if can_reject(sample.size, alpha) and sample.num_nonzero
     }
     adjusted = dict(zip(p_raw, holm(list(p_raw.values())), strict=True)) if p_raw else {}
 
@@ -88,19 +104,19 @@ def judge_resampled(comparisons: Sequence[Resampled], confidence: float = 0.95) 
         sample, n = samples[i], samples[i].size
         if i not in p_raw:
             status: Status = "too_few_seeds" if sample.num_nonzero or not n else "identical"
-            facts = without_verdict(sample, status, Levels(alpha, alpha, alpha))
+            facts = without_verdict(sample, status, levels)
             return replace(facts, interval_alone=None)  # Student's does not hold here
         not_yet_decided = sum(p >= p_raw[i] for p in p_raw.values())
         alone, together, step = (
-            comparisons[i].inflation(n) * t_quantile(alpha / m, n)
-            for m in (1, len(p_raw), not_yet_decided)
+            comparisons[i].inflation(n) * t_quantile(rate, n)
+            for rate in (nominal, alpha / len(p_raw), alpha / not_yet_decided)
         )
         decided = adjusted[i] < alpha
         facts = describe(
             sample,
             together,
-            Levels(alpha, alpha, alpha),
-            flips_alone=p_raw[i] < alpha,
+            levels,
+            flips_alone=p_raw[i] < nominal,
             decided_with=step if decided else None,
         )
         return replace(

@@ -100,6 +100,7 @@ def paired_estimates(
     *,
     confidence: float = 0.95,
     higher_is_better: bool = True,
+    inflation: float = 1.0,
 ) -> PairedEstimates:
     """All estimates of one comparison.
 
@@ -108,6 +109,7 @@ def paired_estimates(
         treatment_scores: `[num_pairs]`.
         confidence: of the intervals.
         higher_is_better: whether a positive difference is an improvement.
+        inflation: as in `mean_interval`.
 
     Raises:
         ValueError: no pairs, unequal lengths, NaN or infinity.
@@ -130,7 +132,7 @@ def paired_estimates(
         treatment_std=_std(treatment),
         difference=float(d.mean()),
         difference_std=difference_std,
-        seed_interval=mean_interval(d, confidence) if has_spread else None,
+        seed_interval=mean_interval(d, confidence, inflation) if has_spread else None,
         probability_better=better,
         probability_better_interval=better_interval,
         correlation=correlation(baseline, treatment),
@@ -148,7 +150,12 @@ class Trend:
     seed_slopes: tuple[float, ...]
 
 
-def trend(differences: ArrayLike, factors: ArrayLike, confidence: float = 0.95) -> Trend:
+def trend(
+    differences: ArrayLike,
+    factors: ArrayLike,
+    confidence: float = 0.95,
+    inflation: float = 1.0,
+) -> Trend:
     """One least-squares slope on log₂(factor) per seed, and a t interval over seeds.
 
     Cells of one data set share seeds and images and are not independent; seeds are.
@@ -157,6 +164,7 @@ def trend(differences: ArrayLike, factors: ArrayLike, confidence: float = 0.95) 
         differences: `[num_seeds, num_factors]`.
         factors: imbalance factors `[num_factors]`, at least two distinct ones.
         confidence: of the interval.
+        inflation: as in `mean_interval`.
     """
     d = finite_array(differences, "differences", ndim=2)
     x = np.log2(finite_array(factors, "factors"))
@@ -164,7 +172,7 @@ def trend(differences: ArrayLike, factors: ArrayLike, confidence: float = 0.95) 
         raise ValueError("a trend needs a column of differences a factor and two distinct factors")
     centred = x - x.mean()
     slopes = d @ centred / (centred @ centred)
-    interval = mean_interval(slopes, confidence) if slopes.size > 1 else None
+    interval = mean_interval(slopes, confidence, inflation) if slopes.size > 1 else None
     return Trend(float(slopes.mean()), interval, tuple(slopes.tolist()))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import re
 import shutil
@@ -129,13 +130,19 @@ def _field_docstrings(flags: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for each in reversed(flags.__mro__):
         if dataclasses.is_dataclass(each):
-            (definition,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
-            assert isinstance(definition, ast.ClassDef)
+            definition = _classes(each.__module__)[each.__name__]
             for field, below in zip(definition.body, definition.body[1:], strict=False):
                 if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
                     text = str(ast.literal_eval(below.value))
                     found[ast.unparse(field.target)] = " ".join(text.split())
     return found
+
+
+@functools.cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module as they are written, by name; parsed once for all of them."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 
 
 def _flag(field: dataclasses.Field[Any], hint: Any, about: str) -> Flag:

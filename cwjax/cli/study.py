@@ -82,6 +82,7 @@ def train(data: Sequence[DataConfig], flags: StudyFlags, arguments: Sequence[str
     config = _study(data, flags.design, given_flags(arguments))
 
     from cwjax.cli import progress
+    from cwjax.cli.reading import reading_bar
     from cwjax.data.sources import ReadOptions
     from cwjax.store.directory import check_directory
     from cwjax.study.plan import make_plan
@@ -93,7 +94,8 @@ def train(data: Sequence[DataConfig], flags: StudyFlags, arguments: Sequence[str
         require_tensorboard()
     directory = output.out or Path("results") / directory_name(config)
     check_directory(directory)
-    plan = make_plan(config, ReadOptions(flags.runtime.data_dir))
+    with reading_bar(quiet=output.quiet) as reading:
+        plan = make_plan(config, ReadOptions(flags.runtime.data_dir, progress=reading))
     if output.dry_run:
         from cwjax.cli.estimate import print_estimate
 

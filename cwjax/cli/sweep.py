@@ -2,6 +2,7 @@
 
 cwjax sweep
 cwjax sweep --dataset mnist fashion_mnist --imbalance-factor 10 100 --dry-run
+cwjax sweep --dataset folder:photos folder:scans --image-size 32 --imbalance none
 cwjax sweep --spec sweep.toml --num-seeds 12
 
 Whatever ends it, the same command continues where it stopped. A TOML file holds flags by their
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from cwjax.cli import command_line
 from cwjax.cli.study import StudyFlags, train
-from cwjax.config import DataConfig, Imbalance, RuntimeConfig
+from cwjax.config import DataConfig, Imbalance, RuntimeConfig, SourceConfig, TestSplit
 from cwjax.errors import ConfigError
 
 
@@ -36,6 +37,10 @@ class Axes:
     smallest."""
     permute_classes: bool = False
     """Let each seed choose which class is head and which is tail."""
+    test_split: TestSplit = "fixed"
+    """fixed: each source's own test split or, where it has none, a stratified fifth that is always
+    the same; per-seed: each seed draws its own fifth of all examples."""
+    source: SourceConfig = field(default_factory=SourceConfig)
 
     def __post_init__(self) -> None:
         for name in ("dataset", "imbalance", "imbalance_factor"):
@@ -53,12 +58,17 @@ class Axes:
         Raises:
             ConfigError: a setting that cannot be used.
         """
+        from cwjax.data.sources import settings_by_source
+
+        sources = settings_by_source(self.dataset, self.source)
         return [
             DataConfig(
                 dataset=dataset,
                 imbalance=imbalance,
                 imbalance_factor=factor,
                 permute_classes=self.permute_classes and imbalance != "none",
+                test_split=self.test_split,
+                source=sources[dataset],
             )
             for dataset in self.dataset
             for imbalance in self.imbalance

@@ -13,15 +13,17 @@ import os
 import uuid
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 
-from cwjax.data.dataset import Dataset
+from cwjax.data.dataset import WARNING, Column, Dataset
+from cwjax.data.duplicates import find_duplicates
 
 # Raise it when any source decodes to other arrays than before.
-_FORMAT = 2
+_FORMAT = 3
 
 
 def cache_directory() -> Path:
@@ -30,7 +32,11 @@ def cache_directory() -> Path:
 
 
 def cached_dataset(
-    kind: str, source: Path, files: Iterable[Path], decode: Callable[[], Dataset]
+    kind: str,
+    source: Path,
+    files: Iterable[Path | str],
+    decode: Callable[[], Dataset],
+    options: object = None,
 ) -> Dataset:
     """Take a data set from the cache, or decode it and put it there.
 
@@ -39,6 +45,7 @@ def cached_dataset(
         source: the file or directory; with kind it identifies the entry.
         files: all files that decode reads; a change of path, size or time makes the entry stale.
         decode: reads the source.
+        options: what else decides the result; its `repr` tells entries apart.
 
     Returns:
         What decode returns, or returned when the files were last as they are.
@@ -46,7 +53,8 @@ def cached_dataset(
     Warns:
         RuntimeWarning: the entry is damaged or cannot be written.
     """
-    digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()
+    place = str(source.resolve()) + (f" {options!r}" if options is not None else "")
+    digest = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()
     entry = cache_directory() / "datasets" / f"{kind}-{digest[:16]}.npz"
     stamp = _stamp(files)  # before reading: files that change meanwhile must not look fresh
     try:
@@ -60,7 +68,7 @@ def cached_dataset(
         dataset = None
     if dataset is not None:
         return dataset
-    dataset = decode()
+    dataset = _with_overlap(decode())
     try:
         _write(entry, stamp, dataset)
     except OSError as error:
@@ -73,12 +81,32 @@ def cached_dataset(
     return dataset
 
 
-def _stamp(files: Iterable[Path]) -> str:
-    stats = [(str(file.resolve()), file.stat()) for file in sorted(files)]
-    # NumPy draws the fixed splits, and only its version promises the same draw.
-    return json.dumps(
-        [_FORMAT, np.__version__, [[path, s.st_size, s.st_mtime_ns] for path, s in stats]]
+def _with_overlap(dataset: Dataset) -> Dataset:
+    """The data set, with a note where test examples are in the training file too."""
+    num_known = find_duplicates(dataset).across
+    if not num_known:
+        return dataset
+    note = (
+        f"{WARNING}{num_known:,} of {len(dataset.test_labels):,} test examples are in the training "
+        "file too, by content: scores on them measure memory"
     )
+    return replace(dataset, notes=(*dataset.notes, note))
+
+
+def _stamp(files: Iterable[Path | str]) -> str:
+    digest = hashlib.sha256()
+    # NumPy draws the fixed splits, and only its version promises the same draw.
+    digest.update(f"{_FORMAT} {np.__version__}".encode())
+    for path in sorted(_absolute(str(file)) for file in files):
+        stat = os.stat(path)
+        digest.update(
+            f"\n{path} {stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape")
+        )
+    return digest.hexdigest()
+
+
+def _absolute(path: str) -> str:
+    return path if os.path.isabs(path) else os.path.abspath(path)  # of 100,000 files it takes long
 
 
 def _read(entry: Path, stamp: str) -> Dataset | None:
@@ -93,12 +121,16 @@ def _read(entry: Path, stamp: str) -> Dataset | None:
             labels=arrays["labels"],
             num_train=int(arrays["num_train"]),
             class_names=tuple(arrays["class_names"].tolist()),
+            columns=tuple(Column(**column) for column in json.loads(arrays["columns"].item())),
+            groups=arrays["groups"] if len(arrays["groups"]) else None,
+            notes=tuple(json.loads(arrays["notes"].item())),
         )
 
 
 def _write(entry: Path, stamp: str, dataset: Dataset) -> None:
     """Write under another name and rename, so that no reader and no crash meets half an entry."""
     entry.parent.mkdir(parents=True, exist_ok=True)
+    no_groups = np.zeros(0, np.int32)
     temporary = entry.with_name(f"{entry.stem}-{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -110,6 +142,9 @@ def _write(entry: Path, stamp: str, dataset: Dataset) -> None:
                 labels=dataset.labels,
                 num_train=np.array(dataset.num_train),
                 class_names=np.array(dataset.class_names),
+                columns=np.array(json.dumps([asdict(column) for column in dataset.columns])),
+                notes=np.array(json.dumps(dataset.notes)),
+                groups=no_groups if dataset.groups is None else dataset.groups,
             )
         os.replace(temporary, entry)
     finally:

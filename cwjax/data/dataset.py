@@ -9,13 +9,45 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cwjax.errors import DataError
+
+Inputs = npt.NDArray[np.uint8 | np.float32]
+"""uint8 images `[n, height, width, channels]` or float32 features `[n, num_features]`."""
+
+
+WARNING = "warning: "
+"""What a note begins with that the user is told at every start."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One feature.
+
+    It is a number, which may be missing (NaN) and which each run standardises with the rows that it
+    trains on; or a level of a category, 1 where a row has it and else 0.
+
+    Attributes:
+        name: of the number, or of the level alone.
+        category: the column of which it is a level; None for a number.
+    """
+
+    name: str
+    category: str | None = None
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether it is a number."""
+        return self.category is None
+
+    def __str__(self) -> str:
+        return self.name if self.category is None else f"{self.category}={self.name}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,24 +56,42 @@ class Dataset:
 
     Attributes:
         name: for tables and messages; no part of the fingerprint.
-        inputs: uint8 images `[num_examples, height, width, channels]`, read-only.
+        inputs: uint8 images `[num_examples, height, width, channels]` or float32 features
+            `[num_examples, num_features]`, read-only.
         labels: int32 `[num_examples]`, each in 0 .. num_classes - 1; every class is among the
             training examples, a class may be absent from the test split.
         num_train: size of the training file, which comes first; the rest is the test split.
         class_names: one name per class, in the order of the labels.
+        columns: what the features are, one entry each; empty for images.
+        groups: int32 `[num_examples]` or None: examples of one group (a patient, a writer, a scene)
+            never stand on both sides of a split.
+        notes: what the reader converted, skipped or noticed, in sentences for the report; no part
+            of the fingerprint.
 
     Raises:
         DataError: if any of this does not hold, with the place of the first offender.
     """
 
     name: str
-    inputs: npt.NDArray[np.uint8]
+    inputs: Inputs
     labels: npt.NDArray[np.int32]
     num_train: int
     class_names: tuple[str, ...]
+    columns: tuple[Column, ...] = ()
+    groups: npt.NDArray[np.int32] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_class_names(self.name, self.class_names)
+        if self.is_features and not self.columns:
+            names = tuple(Column(f"feature {index}") for index in range(self.inputs.shape[1]))
+            object.__setattr__(self, "columns", names)
+        _check_features(self.name, self.inputs, self.columns, self.num_train)
+        if self.groups is not None and self.groups.shape != self.labels.shape:
+            raise DataError(
+                f"{self.name}: groups have shape {self.groups.shape} for {len(self.labels)} "
+                "examples: give one group per example"
+            )
         for split, inputs, labels in (
             ("train", self.train_inputs, self.train_labels),
             ("test", self.test_inputs, self.test_labels),
@@ -63,11 +113,19 @@ class Dataset:
     def from_splits(
         cls,
         name: str,
-        train: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]],
-        test: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]],
+        train: tuple[Inputs, npt.NDArray[np.int32]],
+        test: tuple[Inputs, npt.NDArray[np.int32]],
         class_names: tuple[str, ...],
+        **further: Any,
     ) -> Dataset:
         """Puts a training and a test split, each inputs and labels, into one data set.
+
+        Args:
+            name: for tables and messages.
+            train: inputs and labels.
+            test: the same.
+            class_names: one name per class.
+            **further: the other fields of `Dataset`, over all examples.
 
         Raises:
             DataError: see `Dataset`; also inputs of different shapes.
@@ -75,13 +133,23 @@ class Dataset:
         for split, (inputs, labels) in (("train", train), ("test", test)):
             _check_examples(f"{name}: {split}", inputs, labels)
         if train[0].shape[1:] != test[0].shape[1:]:
+            kind, shape = (
+                ("images", "height, width, channels")
+                if train[0].ndim == 4
+                else ("features", "width")
+            )
             raise DataError(
-                f"{name}: train_images are {train[0].shape[1:]} and test_images "
-                f"{test[0].shape[1:]} (height, width, channels): give them one shape"
+                f"{name}: train_{kind} are {train[0].shape[1:]} and test_{kind} "
+                f"{test[0].shape[1:]} ({shape}): give them one shape"
             )
         inputs = np.concatenate([train[0], test[0]])
         labels = np.concatenate([train[1], test[1]])
-        return cls(name, inputs, labels, len(train[1]), class_names)
+        return cls(name, inputs, labels, len(train[1]), class_names, **further)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The notes that the user is told at every start."""
+        return tuple(note.removeprefix(WARNING) for note in self.notes if note.startswith(WARNING))
 
     @property
     def num_classes(self) -> int:
@@ -89,12 +157,17 @@ class Dataset:
         return len(self.class_names)
 
     @property
+    def is_features(self) -> bool:
+        """Whether the inputs are features, not images."""
+        return self.inputs.dtype == np.float32
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one example: `(height, width, channels)`."""
+        """The shape of one example: `(height, width, channels)` or `(num_features,)`."""
         return self.inputs.shape[1:]
 
     @property
-    def train_inputs(self) -> npt.NDArray[np.uint8]:
+    def train_inputs(self) -> Inputs:
         """The inputs of the training file, `[num_train, ...]`."""
         return self.inputs[: self.num_train]
 
@@ -104,7 +177,7 @@ class Dataset:
         return self.labels[: self.num_train]
 
     @property
-    def test_inputs(self) -> npt.NDArray[np.uint8]:
+    def test_inputs(self) -> Inputs:
         """The inputs of the test split, `[num_test, ...]`."""
         return self.inputs[self.num_train :]
 
@@ -117,21 +190,26 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the arrays' types, shapes and bytes, the split, the class names."""
         digest = hashlib.sha256()
-        for field in ("inputs", "labels"):
+        for field in ("inputs", "labels", "groups"):
             array = getattr(self, field)
+            if array is None:
+                continue
             digest.update(f"{field} {array.dtype.name} {array.shape}\n".encode())
             digest.update(np.ascontiguousarray(array).data)
         digest.update(json.dumps([self.num_train, self.class_names]).encode())
+        if self.columns:
+            digest.update(json.dumps([asdict(column) for column in self.columns]).encode())
         return digest.hexdigest()
 
 
 def _check_examples(
     field: str, inputs: npt.NDArray[np.generic], labels: npt.NDArray[np.generic]
 ) -> None:
-    if inputs.dtype != np.uint8 or inputs.ndim != 4 or 0 in inputs.shape[1:]:
+    dimensions = {np.dtype(np.uint8): 4, np.dtype(np.float32): 2}.get(inputs.dtype)
+    if inputs.ndim != dimensions or 0 in inputs.shape[1:]:
         raise DataError(
             f"{field}_images are {inputs.dtype} {inputs.shape}, expected uint8 "
-            "(examples, height, width, channels)"
+            "(examples, height, width, channels), or features as float32 (examples, features)"
         )
     if labels.dtype != np.int32:
         raise DataError(f"{field}_labels are {labels.dtype}, expected int32")
@@ -144,6 +222,25 @@ def _check_examples(
         )
     if len(labels) < 2:
         raise DataError(f"{field}_labels has {len(labels)} examples: give at least 2")
+
+
+def _check_features(name: str, inputs: Inputs, columns: tuple[Column, ...], num_train: int) -> None:
+    num_features = inputs.shape[1] if inputs.dtype == np.float32 else 0
+    if len(columns) != num_features:
+        raise DataError(f"{name}: there are {len(columns)} columns for {num_features} features")
+    if not columns or np.isfinite(inputs.sum()):  # the sum is NaN or infinite if a feature is
+        return
+    may_miss = np.array([column.is_numeric for column in columns])
+    wrong = ~np.isfinite(inputs)
+    wrong[:, may_miss] &= ~np.isnan(inputs[:, may_miss])
+    places = np.argwhere(wrong)
+    if len(places):
+        row, column = places[0]
+        split, index = ("train", row) if row < num_train else ("test", row - num_train)
+        raise DataError(
+            f"{name}: {split}[{index}], {columns[column]}, is {inputs[row, column]}, as are "
+            f"{len(places) - 1} others: give finite numbers"
+        )
 
 
 def _check_class_names(name: str, class_names: tuple[str, ...]) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cwjax.config import SourceConfig
 from cwjax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -25,9 +28,13 @@ class ReadOptions:
     Attributes:
         data_dir: directory of prepared TensorFlow Datasets, looked into before `$TFDS_DATA_DIR`
             and `~/tensorflow_datasets`.
+        source: how files of the user's own are read.
+        progress: called with how many of how many files are read, where that takes long.
     """
 
     data_dir: Path | None = None
+    source: SourceConfig = field(default_factory=SourceConfig)
+    progress: Callable[[int, int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -38,11 +45,13 @@ class Source:
         reader: module with `read(place, options) -> Dataset`; imported on first use.
         about: one line for people.
         place: what follows the colon, e.g. DIR; empty if nothing does.
+        settings: fields of `SourceConfig` that it takes.
     """
 
     reader: str
     about: str
     place: str = ""
+    settings: tuple[str, ...] = ()
 
 
 SOURCES: dict[str, Source] = {
@@ -50,7 +59,41 @@ SOURCES: dict[str, Source] = {
     "mnist": Source("cwjax.data.readers.tfds", "through TensorFlow Datasets"),
     "fashion_mnist": Source("cwjax.data.readers.tfds", "through TensorFlow Datasets"),
     "idx": Source("cwjax.data.readers.idx", "the four files of MNIST's format", "DIR"),
-    "npz": Source("cwjax.data.readers.npz", "NumPy arrays of your own", "FILE"),
+    "npz": Source("cwjax.data.readers.npz", "NumPy arrays of your own", "FILE", ("group_column",)),
+    "folder": Source(
+        "cwjax.data.readers.folder",
+        "images of any format, a directory per class",
+        "DIR",
+        ("image_size", "grey", "skip_bad_images", "group_file"),
+    ),
+    "features": Source(
+        "cwjax.data.readers.features",
+        "embeddings in an .npz or .parquet file",
+        "FILE",
+        ("label_column", "test_file", "group_column"),
+    ),
+    "table": Source(
+        "cwjax.data.readers.table",
+        "numbers and categories in a .csv, .tsv or .parquet file",
+        "FILE",
+        (
+            "label_column",
+            "test_file",
+            "drop_columns",
+            "numeric_columns",
+            "categorical_columns",
+            "group_column",
+        ),
+    ),
+    "tfds": Source(
+        "cwjax.data.readers.tfds",
+        "image-classification sets of TensorFlow Datasets",
+        "NAME",
+        ("image_size", "grey", "skip_bad_images"),
+    ),
+    "sklearn": Source(
+        "cwjax.data.readers.sklearn", "digits, wine or breast_cancer, installed with cwjax", "NAME"
+    ),
 }
 
 
@@ -72,24 +115,63 @@ def load_dataset(spec: str, options: ReadOptions | None = None) -> Dataset:
         DataError: the source is missing, damaged or unusable, or there is no network.
 
     Warns:
+        UserWarning: what the reader noticed about the data, e.g. test examples that are in the
+            training file.
         RuntimeWarning: the cache is damaged or cannot be written; the result is the same.
     """
     name, _, place = spec.partition(":")
     source = SOURCES.get(name)
     if source is None or bool(source.place) != bool(place):
         raise ConfigError(f"--dataset is {spec!r}{_hint(spec)}: choose {source_names()}")
+    options = options or ReadOptions()
+    _check_settings(name, source, options.source)
     read = importlib.import_module(source.reader).read
     try:
-        dataset: Dataset = read(place or name, options or ReadOptions())
+        dataset: Dataset = read(place or name, options)
     except OSError as error:  # e.g. a name that is too long, a directory that may not be read
         raise DataError(f"--dataset {spec:.200}: cannot be read ({error.strerror})") from error
+    for warning in dataset.warnings:
+        warnings.warn(f"{dataset.name}: {warning}", stacklevel=2)
     return dataset
+
+
+def settings_by_source(datasets: Sequence[str], settings: SourceConfig) -> dict[str, SourceConfig]:
+    """For several data sets read under the same flags: to each the settings that it takes.
+
+    A setting that none takes stays with all, so that `load_dataset` refuses it.
+
+    Args:
+        datasets: each as `--dataset` takes it.
+        settings: of all of them.
+    """
+    sources = {name: SOURCES.get(name.partition(":")[0]) for name in datasets}
+    own = {name: set(source.settings if source else ()) for name, source in sources.items()}
+    taken, default = set().union(*own.values()), SourceConfig()
+    return {
+        name: replace(settings, **{each: getattr(default, each) for each in taken - mine})
+        for name, mine in own.items()
+    }
+
+
+def _check_settings(name: str, source: Source, settings: SourceConfig) -> None:
+    for each in fields(settings):
+        given = getattr(settings, each.name) != each.default
+        if given and each.name not in source.settings:
+            takers = [f"{other}:" for other, s in SOURCES.items() if each.name in s.settings]
+            raise ConfigError(
+                f"--{each.name.replace('_', '-')} is a setting of {' and '.join(takers)}, not of "
+                f"{name}: leave it out"
+            )
+
+
+_SUFFIXES = {".npz": "npz", ".csv": "table", ".tsv": "table", ".parquet": "table"}
 
 
 def _hint(spec: str) -> str:
     """What somebody who gives a bare path means."""
-    suffix = Path(spec).suffix
-    return f" (did you mean {suffix[1:]}:{spec}?)" if suffix[1:] in SOURCES else ""
+    place = Path(spec)
+    kind = _SUFFIXES.get(place.suffix.lower()) or ("folder" if place.is_dir() else None)
+    return f" (did you mean {kind}:{spec}?)" if kind and spec else ""
 
 
 def user_path(place: str) -> Path:

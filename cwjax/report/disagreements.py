@@ -51,6 +51,8 @@ def find_disagreements(contents: CellContents) -> list[Disagreement]:
         At least `POOL` where there are so many, with all that tie with the last of them.
     """
     indices = contents.examples.test_indices
+    if not len(indices) or contents.cell.data.test_split == "per-seed":  # no images in common
+        return []
     treatments = [arm for arm in contents.trained_as_they_are if arm != contents.baseline]
     pairs = {arm: paired_runs(contents, arm) for arm in treatments}
     predictions = {

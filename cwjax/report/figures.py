@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 from matplotlib.figure import Figure
 
@@ -15,30 +12,12 @@ from cwjax.analysis.metrics import Metric
 from cwjax.analysis.results import CellFacts, StudyComparison
 from cwjax.arms.arm import NULL_CONTROL
 from cwjax.report import class_plots, curves, disagreements, measured, plots, words
+from cwjax.report.page import ReportFigure
 from cwjax.report.style import arm_styles, to_pdf, to_svg
 from cwjax.store.contents import CellContents
 
 Scores = Mapping[str, Mapping[int, float]]
 """Arm -> seed -> score."""
-
-
-@dataclass(frozen=True)
-class ReportFigure:
-    """One figure, ready for a page."""
-
-    kind: ClassVar[str] = "figure"
-
-    name: str  # of its file, without the ending
-    title: str
-    caption: str
-    alt: str
-    svg: str
-    pdf: bytes | None = None
-
-    @property
-    def data_uri(self) -> str:
-        """For an `<img>`: its ids cannot collide with another's, and no script in it can run."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
 
 
 class Studio:
@@ -96,10 +75,12 @@ class Studio:
         return self.figure(
             name,
             "Difference from the baseline, seed by seed",
-            "Bars are intervals on this test set; all of them hold together, and one that leaves "
-            "out 0 is an established difference." + thin_lines + _thinned(entries),
+            f"Bars are intervals on {words.covered(study)}; all of them hold together, and one "
+            "that leaves out 0 is an established difference." + thin_lines + _thinned(entries),
             f"Differences from {baseline} in {metric.title}: {'; '.join(texts)}.",
-            lambda: plots.differences(entries, metric, study.smallest_effect, self.styles),
+            lambda: plots.differences(
+                entries, metric, study.smallest_effect, self.styles, words.covered(study)
+            ),
         )
 
     def slopes(
@@ -160,15 +141,16 @@ def _class_figures(studio: Studio, contents: CellContents) -> Iterator[ReportFig
     order = measured.class_order(contents.cell)
     counts = contents.records[0].class_counts[order]
     few = len(order) <= class_plots.MAX_CLASSES
+    has_images = len(contents.examples.samples) > 0
     yield studio.figure(
         "classes",
         "The classes, from head to tail",
         "Training examples of each class (first seed), the class weights of each arm on a "
-        "logarithmic scale, and training images. Arms of equal weights share a line; they differ "
-        "in other ways."
+        f"logarithmic scale{', and training images' * has_images}. Arms of equal weights share a "
+        "line; they differ in other ways."
         + ("" if few else f" {class_plots.MAX_CLASSES} of {len(order)} classes are shown."),
         f"Training examples per class fall from {counts[0]} to {counts[-1]}; class weights of "
-        "each arm; a column of training images for each class.",
+        "each arm" + "; a column of training images for each class" * has_images + ".",
         lambda: class_plots.classes(contents, studio.styles),
     )
     treatments = [

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cwjax.report import words
-from cwjax.report.figures import ReportFigure
-from cwjax.report.page import Block, Code, Links, Page, Paragraph, Remarks, Section, Verdicts
+from cwjax.report.page import (
+    Block,
+    Code,
+    Links,
+    Page,
+    Paragraph,
+    Remarks,
+    ReportFigure,
+    Section,
+    Verdicts,
+)
 from cwjax.report.tables import Table
 
 

@@ -12,7 +12,14 @@ import numpy as np
 
 from cwjax.analysis.looks import default_looks
 from cwjax.arms.custom_weights import CustomWeights
-from cwjax.config import AnalysisConfig, DataConfig, TrainConfig, default_training
+from cwjax.config import (
+    NAMED_SOURCES,
+    AnalysisConfig,
+    DataConfig,
+    SourceConfig,
+    TrainConfig,
+    default_training,
+)
 from cwjax.report import words
 from cwjax.store.schema import CodeIdentity, RunRecord, StoredArm, StoredCell, StudyFile
 
@@ -52,6 +59,10 @@ def data_facts(cell: StoredCell) -> dict[str, str]:
         "test examples": f"{dataset.num_test:,}",
         "training examples per class": counts.pop() if len(counts) == 1 else "differ by seed",
     }
+    if cell.data.test_split == "per-seed":
+        values["test examples"] = "a fifth of all examples, drawn anew by each seed"
+    for number, note in enumerate(dataset.notes, start=1):
+        values[f"note {number}"] = note
     for arm, same in cell.equal_arms.items():
         values[f"arm {arm}"] = f"has the same settings as {same} here: trained once"
     return values
@@ -82,6 +93,9 @@ def settings(study: StudyFile, cell: StoredCell | None = None) -> dict[str, str]
 def _in_effect(config: _Config) -> dict[str, object]:
     """The fields of a configuration without those that change nothing."""
     values = dataclasses.asdict(config)
+    if isinstance(config, DataConfig):
+        given, default = values.pop("source"), dataclasses.asdict(SourceConfig())
+        values |= {name: value for name, value in given.items() if value != default[name]}
     if isinstance(config, DataConfig) and config.imbalance == "none":
         del values["imbalance_factor"], values["permute_classes"]
     return values
@@ -185,15 +199,29 @@ def _data_flags(cells: Sequence[DataConfig], places: list[str]) -> list[str]:
         parts.append("--permute-classes")
     if first.protocol != default.protocol:
         parts += ["--protocol", first.protocol]
-    return parts
+    if first.test_split != default.test_split:
+        parts += ["--test-split", first.test_split]
+    given = [(f.name, getattr(c.source, f.name), f.default)
+             for c in reversed(cells) for f in dataclasses.fields(SourceConfig)]  # fmt: skip
+    source = SourceConfig(**{name: value for name, value, default in given if value != default})
+    if source.test_file is not None:
+        source = dataclasses.replace(source, test_file=_placed(source.test_file, places))
+    if source.group_file is not None:
+        source = dataclasses.replace(source, group_file=_placed(source.group_file, places))
+    return parts + source.flags()
 
 
 def _place(dataset: str, places: list[str]) -> str:
     kind, colon, place = dataset.partition(":")
-    if not colon:
+    if not colon or kind in NAMED_SOURCES:
         return dataset
+    return f"{kind}:{_placed(place, places)}"
+
+
+def _placed(place: str, places: list[str]) -> str:
+    """A file or directory below the placeholder; notes that the user has to fill that in."""
     places.append(place)
-    return f"{kind}:{PLACEHOLDER}/{PurePath(place).name}"
+    return f"{PLACEHOLDER}/{PurePath(place).name}"
 
 
 def _flags(values: dict[str, object], defaults: dict[str, object]) -> list[str]:

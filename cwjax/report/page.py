@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
-from cwjax.report.figures import ReportFigure
-from cwjax.report.style import ArmStyle
 from cwjax.report.tables import Table
+
+if TYPE_CHECKING:  # a page without figures needs no matplotlib
+    from cwjax.report.style import ArmStyle
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,25 @@ class Folded:
 
     summary: str
     blocks: tuple[Paragraph | Table | Verdicts, ...]
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """One figure, ready for a page."""
+
+    kind: ClassVar[str] = "figure"
+
+    name: str  # of its file, without the ending
+    title: str
+    caption: str
+    alt: str
+    svg: str
+    pdf: bytes | None = None
+
+    @property
+    def data_uri(self) -> str:
+        """For an `<img>`: its ids cannot collide with another's, and no script in it can run."""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
 
 
 Block: TypeAlias = Paragraph | Remarks | Verdicts | Code | Links | Folded | Table | ReportFigure

@@ -56,6 +56,7 @@ def differences(
     metric: Metric,
     effect: float | None,
     styles: Mapping[str, ArmStyle],
+    covered: str = "this test set",
 ) -> Figure:
     """Each arm's differences from the baseline: seeds, mean, both intervals, what is detectable.
 
@@ -64,6 +65,7 @@ def differences(
         metric: of the entries.
         effect: the smallest one of interest, if one was given.
         styles: of the arms.
+        covered: what the bars hold for.
     """
     row, top, bottom = 0.56, 0.1, 0.72
     left = 0.35 + 0.078 * max(len(shorten(entry.pairing.treatment)) for entry in entries)
@@ -89,9 +91,9 @@ def differences(
     key = [
         "dots: seeds",
         "diamond: mean",
-        "bar: this test set",
+        f"bar: {covered}",
         *(["line: new test sets"] if any(entry.new_test_sets for entry in entries) else []),
-        "dotted lines: detectable difference",
+        *(["dotted lines: detectable difference"] if any(e.power for e in entries) else []),
         *(["grey: smaller than matters"] if effect is not None else []),
     ]
     figure.text(left / WIDTH, 0.1 / height, "  ·  ".join(key), color=MUTED, fontsize=8)

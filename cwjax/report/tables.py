@@ -117,7 +117,7 @@ def differences(study: StudyComparison) -> Table:
             *(["data"] if titles else []),
             "verdict",
             "difference",
-            f"{confidence} interval, this test set",
+            f"{confidence} interval, {words.covered(study)}",
             *([f"{confidence} interval, new test sets"] if over_test_sets else []),
             "|t|" if looks else "p, adjusted",
             "P(better)",

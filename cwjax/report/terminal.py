@@ -80,6 +80,11 @@ def _tables(study: StudyComparison) -> Iterator[Table]:
     yield from (table for table in others if table is not None)
 
 
+def width() -> int:
+    """Columns of the terminal."""
+    return Console().width
+
+
 class _Console(Console):
     """rich ends the program where nobody reads its output any more; here the caller decides."""
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 
-from cwjax.analysis.decision import Key
+from cwjax.analysis.decision import Claim, Key
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.intervals import Interval, error_rate
 from cwjax.analysis.metrics import METRICS, Metric
@@ -16,6 +16,8 @@ from cwjax.analysis.paired import can_reject
 from cwjax.analysis.pairing import BadRun
 from cwjax.analysis.results import LookFacts, ScoreSummary, StudyComparison
 from cwjax.analysis.shape import shape
+from cwjax.data.dataset import Dataset
+from cwjax.data.summary import Summary
 
 UNDEFINED = "–"
 
@@ -31,6 +33,12 @@ VERDICTS: dict[Key, str] = {
     "refused": "refused",
 }
 """A verdict's key in words, in the order in which headlines tell them."""
+
+_CLAIMS: dict[Claim | None, str] = {
+    "this_test_set": " on this test set",
+    "new_splits": " on new splits",
+}
+"""What a better or worse arm is that on, where that is less than on new test examples."""
 
 _MAX_NAMES = 4  # that a sentence lists
 _MAX_RUNS = 8  # that a sentence names
@@ -194,7 +202,7 @@ def verdict_label(comparison: Comparison) -> str:
     verdict = comparison.verdict
     if verdict is None:
         return UNDEFINED
-    return VERDICTS[verdict.key] + " on this test set" * (verdict.claim == "this_test_set")
+    return VERDICTS[verdict.key] + _CLAIMS.get(verdict.claim, "")
 
 
 def verdict_sentence(comparison: Comparison, metric: Metric) -> str:
@@ -236,7 +244,7 @@ def verdict_sentence(comparison: Comparison, metric: Metric) -> str:
     if key == "no_detectable_difference":
         return f"No detectable difference between {who}: {numbers}{_power(comparison, metric)}."
     assert comparison.verdict is not None
-    here = " on this test set" * (comparison.verdict.claim == "this_test_set")
+    here = _CLAIMS.get(comparison.verdict.claim, "")
     return (
         f"{treatment} is {key} than {baseline}{here}{_size(comparison, metric)}: {numbers}."
         f"{_fragile(comparison)}"
@@ -483,10 +491,12 @@ def family_sentence(study: StudyComparison) -> str:
     risk = f"is at most {percent(error_rate(study.confidence))}"
     if study.family_size == 1:
         return f"There is one comparison, and the chance of a false finding {risk}."
+    how = "judged together by flipping the signs of seeds"
+    if study.design.splits_are_new:
+        how = "with p adjusted by Holm's method and intervals by Bonferroni's"
     return (
-        f"The {study.family_size} comparisons are one family, judged together by flipping the "
-        f"signs of seeds: the chance of any false finding {risk}, and all their intervals hold "
-        "together."
+        f"The {study.family_size} comparisons are one family, {how}: the chance of any false "
+        f"finding {risk}, and all their intervals hold together."
     )
 
 
@@ -510,6 +520,12 @@ def design_sentences(study: StudyComparison) -> list[str]:
     else:
         looks = f"Every arm was trained on the same {count(most, 'seed')}, and judged once."
     claim = ""
+    if design.splits_are_new:
+        claim = (
+            "Every seed drew its own test split, and since such splits share examples, the "
+            'corrected resampled t test judges (Nadeau & Bengio 2003). A verdict of "better" or '
+            '"worse" holds for new splits of these data; other data are not covered.'
+        )
     if has_new_test_sets(study):
         claim = (
             'A verdict of "better" or "worse" holds for new test examples too; one "on this test '
@@ -595,6 +611,11 @@ def chosen_text(values: Sequence[float]) -> str:
     )
 
 
+def covered(study: StudyComparison) -> str:
+    """What the first interval of every comparison holds for."""
+    return "new splits" if study.design.splits_are_new else "this test set"
+
+
 def has_new_test_sets(study: StudyComparison) -> bool:
     """Whether there are intervals over new test sets: they need logits."""
     return any(entry.new_test_sets is not None for entry in study.comparisons)
@@ -607,6 +628,11 @@ def definitions(study: StudyComparison) -> list[str]:
         f"Which row to use? One whose verdict is better. Each compares one arm with "
         f"{study.baseline}, seed by seed; arms are not compared with one another.",
     ]
+    if study.design.splits_are_new:
+        sentences.append(
+            f"The {confidence} interval allows for other splits of these data, into training, "
+            "validation and test examples; one that leaves out 0 is an established difference."
+        )
     if has_new_test_sets(study):
         sentences.append(
             f"Why two {confidence} intervals? The first allows for other seeds on this test set, "
@@ -615,9 +641,10 @@ def definitions(study: StudyComparison) -> list[str]:
         )
     sentences.append("P(better): the share of seeds on which the arm wins; ties count half.")
     if study.family_size > 1:
+        which = "Both intervals" if has_new_test_sets(study) else "The interval"
         sentences.append(
-            "Both intervals and p are adjusted for all comparisons together; the interval alone is "
-            "what an arm would have if it were the only one."
+            f"{which} and p are adjusted for all comparisons together; the interval alone is what "
+            "an arm would have if it were the only one."
         )
     if any(entry.pairing.control for entry in study.comparisons):
         sentences.append(
@@ -637,3 +664,78 @@ def shown_metrics(study: StudyComparison) -> list[Metric]:
             if name != study.metric.name and all(name in each.scores for each in study.summaries)
         ),
     ]
+
+
+def data_headline(dataset: Dataset, summary: Summary) -> str:
+    """How imbalanced a data set is.
+
+    Args:
+        dataset: what is described.
+        summary: its facts.
+    """
+    factor, counts = summary.imbalance_factor, summary.train_counts
+    largest, smallest = (dataset.class_names[at] for at in (counts.argmax(), counts.argmin()))
+    if factor == 1:
+        return f"{dataset.name}: balanced, {counts[0]:,} training examples per class"
+    return (
+        f"{dataset.name}: imbalance factor {factor:.3g}, from {counts.max():,} training examples "
+        f"of {largest!r} to {counts.min():,} of {smallest!r}"
+    )
+
+
+def data_lead(dataset: Dataset) -> str:
+    """How many examples there are, and what they are."""
+    kind = "features" if dataset.is_features else "images"
+    shape = " x ".join(map(str, dataset.input_shape))
+    return (
+        f"{dataset.num_train:,} training and {len(dataset.test_labels):,} test examples of "
+        f"{dataset.num_classes} classes; {kind}: {shape}."
+    )
+
+
+def duplicates_sentence(summary: Summary) -> str:
+    """What examples a data set has more than once, by content."""
+    found = summary.duplicates
+    if not (found.train or found.test or found.across):
+        return "No example is there twice."
+    across = f"{found.across:,} test examples are in the training file too"
+    contradicting = f"{found.contradicting:,} examples equal one of another class"
+    return (
+        f"By content, {found.train:,} examples are repeated in the training file and "
+        f"{found.test:,} in the test split; {across}"
+        + (" (scores on them measure memory)" if found.across else "")
+        + (f"; {contradicting}." if found.contradicting else ".")
+    )
+
+
+def resolution_sentence(dataset: Dataset, summary: Summary) -> str:
+    """The smallest difference that the test split can show at all.
+
+    Args:
+        dataset: what is described.
+        summary: its facts.
+    """
+    label = summary.smallest_test_class
+    number, present = int(summary.test_counts[label]), int((summary.test_counts > 0).sum())
+    step, floor = 100 / number, seeds_floor(0.95)  # flips need so many, of seeds or examples
+    told = (
+        f"a difference of two arms' recalls below {100 * floor / number:.3g} points ({floor} "
+        "examples) may be luck with these examples"
+        if number >= floor
+        else f"with fewer than {floor} any difference of two arms' recalls may be luck with them"
+    )
+    absent = int((summary.test_counts == 0).sum())
+    return (
+        f"The smallest test class is {dataset.class_names[label]!r} with "
+        f"{count(f'{number:,}', 'example')}: one of them moves its recall by {step:.3g} points "
+        f"and balanced accuracy by {step / present:.2g} points, and {told} (95% confidence)."
+        + (f" Without test examples: {absent} of the classes." if absent else "")
+    )
+
+
+def time_sentence(seconds: float) -> str:
+    """What stands before the command that comes next."""
+    return (
+        f"The default study, two arms on ten seeds, takes about {duration(seconds)} on the "
+        "CPU cores here when they are idle (a guess from their speed; --dry-run measures it):"
+    )

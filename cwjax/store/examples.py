@@ -36,7 +36,13 @@ class Examples:
 
 
 def pick_examples(dataset: Dataset) -> Examples:
-    """Evenly spaced images of the training file, class by class, and of the test split."""
+    """Evenly spaced images of the training file, class by class, and of the test split.
+
+    Features give none.
+    """
+    if dataset.is_features:
+        no_images, nothing = np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int32)
+        return Examples(dataset.test_labels, no_images, nothing, no_images, nothing)
     samples = np.concatenate(
         [
             _evenly(np.flatnonzero(dataset.train_labels == label), SAMPLES_PER_CLASS)
@@ -102,8 +108,9 @@ def _fit(examples: Examples) -> bool:
     return (
         all(array.dtype == np.uint8 and array.ndim == 4 for array in images)
         and all(array.dtype.kind in "iu" and array.ndim == 1 for array in integers)
-        and all(len(array) > 0 and array.min() >= 0 for array in integers)
+        and len(examples.test_labels) > 0
+        and all(array.min(initial=0) >= 0 for array in integers)
         and len(examples.test_images) == len(examples.test_indices)
         and len(examples.samples) == len(examples.sample_labels)
-        and int(examples.test_indices.max()) < len(examples.test_labels)
+        and int(examples.test_indices.max(initial=0)) < len(examples.test_labels)
     )

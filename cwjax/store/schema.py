@@ -93,6 +93,8 @@ class StoredDataset:
     num_test: int
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What its reader converted, skipped or noticed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +108,16 @@ class StoredCell:
     """Training examples of each class `[num_classes]`, by seed."""
     equal_arms: dict[str, str]
     """Arms that equal an earlier one on every seed: name -> the earlier one's name."""
+    split_sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Test examples, and training examples before they were made imbalanced, by seed; empty where
+    all seeds share one test split."""
     width: int | None = None
     """Runs side by side in one program; None on CPU, or before the first run."""
+
+    def num_test(self, seed: int) -> int:
+        """How many test examples a seed is judged on."""
+        drawn = self.split_sizes.get(seed)
+        return self.dataset.num_test if drawn is None else drawn[0]
 
 
 @dataclass(frozen=True)
@@ -205,6 +215,8 @@ class RunRecord:
     """float32 `[num_features, num_classes]`"""
     head_bias: np.ndarray
     """float32 `[num_classes]`"""
+    test_indices: np.ndarray | None = None
+    """int32 `[num_test]`, into the data set's examples, ascending; None: its own test split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,6 +358,10 @@ def _check_study(study: StudyFile, name: str) -> None:
         for counts in stored.class_counts.values():
             fits = len(counts) == len(classes) and min(counts) >= 0
             _require(fits, name, f"{place}.class_counts", "not one count per class")
+        own_splits = set(seeds) if stored.data.test_split == "per-seed" else set()
+        _require(stored.split_sizes.keys() == own_splits, name, f"{place}.split_sizes")
+        _require(min(map(min, stored.split_sizes.values()), default=1) >= 1, name,
+                 f"{place}.split_sizes", "a size is below 1")  # fmt: skip
         equal = {*stored.equal_arms, *stored.equal_arms.values()}
         _require(equal <= set(arms), name, f"{place}.equal_arms", "one is no arm of this study")
         _require(stored.width is None or stored.width >= 1, name, f"{place}.width")
@@ -402,6 +418,8 @@ def run_to_bytes(record: RunRecord) -> bytes:
         **{f"{group}/{name}": a for group in _GROUPS for name, a in getattr(record, group).items()},
         **{name: getattr(record, name) for name in _ARRAYS},
     }
+    if record.test_indices is not None:
+        arrays["test_indices"] = record.test_indices
     return to_npz(header, arrays)
 
 
@@ -441,6 +459,7 @@ def run_from_npz(content: BinaryIO, name: str) -> RunRecord:
         class_scores=groups["class_scores"],
         history=groups["history"],
         **{array: arrays[array] for array in _ARRAYS},
+        test_indices=arrays.get("test_indices"),
     )
     _check_run(record, name)
     return record
@@ -472,6 +491,8 @@ def _check_run(record: RunRecord, name: str) -> None:
         **{f"class_scores/{s}": (a, "iuf", per_class) for s, a in record.class_scores.items()},
         **{f"history/{column}": (a, "f", num_epochs) for column, a in record.history.items()},
     }
+    if record.test_indices is not None:
+        expected["test_indices"] = (record.test_indices, "iu", record.test_logits.shape[:1])
     for place, (array, kinds, shape) in expected.items():
         fits = array.ndim == len(shape) and all(
             size in (None, actual) for size, actual in zip(shape, array.shape, strict=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from cwjax.analysis.family import Comparison, JudgedStudy, conclude
+from cwjax.analysis.family import Comparison, JudgedStudy, Seeds, conclude
 from cwjax.analysis.intervals import Interval, error_rate
 from cwjax.analysis.looks import judge_again
 from cwjax.analysis.metrics import METRICS
@@ -42,6 +42,7 @@ from cwjax.study.judge import (
     last_judging,
     look_facts,
     progress,
+    split_sizes,
     store_judging,
     study_pairings,
 )
@@ -184,6 +185,7 @@ def _cells(
                         entry,
                         rules,
                         new_test_sets=contributed.interval(entry),
+                        splits_are_new=design.splits_are_new,
                         deterministic=_is_deterministic(contents, entry),
                     )
                     for entry in primary.comparisons
@@ -202,6 +204,7 @@ def _design_facts(study: StudyFile, state: Progress, primary: JudgedStudy) -> De
         times_judged=0 if last is None else last.look,
         alpha=error_rate(study.analysis.confidence) if last is None else last.alpha,
         critical_value=primary.critical_value,
+        splits_are_new=split_sizes(study) is not None,
         num_runs=len(state.expected),
         num_runs_without_looks=len(study.run_keys),
     )
@@ -221,6 +224,8 @@ class _Contributions:
             [self._contents.runs[arm].get(seed) for seed in entry.seeds]
             for arm in (entry.pairing.baseline, entry.pairing.treatment)
         ]
+        if self._contents.cell.data.test_split == "per-seed":
+            return None  # that test examples differ is in the variance over seeds
         if not METRICS[entry.metric].new_test_sets or judged is None or not entry.seeds:
             return None
         if any(run is None or run.status != "ok" for arm in runs for run in arm):
@@ -329,7 +334,7 @@ def _trends(study: StudyFile, compared: Sequence[Comparison]) -> list[TrendFact]
         if comparison.estimates is not None and data.imbalance != "none":
             line = (data.dataset, data.imbalance, comparison.pairing.treatment)
             lines.setdefault(line, []).append((data.imbalance_factor, comparison))
-    trends = []
+    trends, seeds = [], Seeds(splits=split_sizes(study))
     for (dataset, imbalance, treatment), points in lines.items():
         common = sorted(set.intersection(*(set(entry.seeds) for _, entry in points)))
         if len(points) < 2 or not common:
@@ -337,7 +342,8 @@ def _trends(study: StudyFile, compared: Sequence[Comparison]) -> list[TrendFact]
         by_seed = [dict(zip(entry.seeds, entry.differences, strict=True)) for _, entry in points]
         table = [[differences[seed] for differences in by_seed] for seed in common]
         factors = tuple(factor for factor, _ in points)
-        estimate = trend(table, factors, study.analysis.confidence)
+        inflation = max(seeds.inflation(entry.pairing.cell, len(common)) for _, entry in points)
+        estimate = trend(table, factors, study.analysis.confidence, inflation)
         trends.append(
             TrendFact(
                 dataset=dataset,

@@ -94,12 +94,28 @@ def judge(study: StudyFile, runs: Runs, metric: str, *, num_looks: int = 0) -> J
         num_looks: planned looks to take.
     """
     alpha = study.judgings[-1].alpha if study.judgings else None
-    seeds = Seeds(order=study.seeds, alpha=alpha)
+    seeds = Seeds(order=study.seeds, alpha=alpha, splits=split_sizes(study))
     if study.looks:
         plan = LookPlan(study.looks, study.analysis.confidence, study.analysis.smallest_effect)
         seeds = Seeds(plan, study.seeds, num_looks)
     pairs = [_pair(study, runs, pairing, metric) for pairing in study_pairings(study)]
     return compare_family(pairs, rules_for(study.analysis, metric), seeds)
+
+
+def split_sizes(study: StudyFile) -> dict[str, tuple[int, int]] | None:
+    """The largest test and the smallest training split of each cell; None where none is drawn.
+
+    With groups their sizes differ a little, and these err on the safe side.
+    """
+    if any(cell.data.test_split == "fixed" for cell in study.cells.values()):
+        return None
+    return {
+        name: (
+            max(num_test for num_test, _ in cell.split_sizes.values()),
+            min(num_train for _, num_train in cell.split_sizes.values()),
+        )
+        for name, cell in study.cells.items()
+    }
 
 
 def last_judging(study: StudyFile) -> Judging | None:

@@ -68,6 +68,11 @@ def _stored_cell(plan: Plan, cell: Cell) -> StoredCell:
             seed: tuple(split.class_counts.tolist()) for seed, split in cell.splits.items()
         },
         equal_arms=plan.equal_arms(cell.name),
+        split_sizes={
+            seed: (len(split.test_indices), split.num_before_profile)
+            for seed, split in cell.splits.items()
+            if cell.data.test_split == "per-seed"
+        },
     )
 
 
@@ -80,6 +85,7 @@ def describe_dataset(dataset: Dataset) -> StoredDataset:
         num_test=len(dataset.test_labels),
         input_shape=dataset.input_shape,
         class_names=dataset.class_names,
+        notes=dataset.notes,
     )
 
 

@@ -125,7 +125,12 @@ def _merged_cell(
         )
     }
     counts = {**cell.class_counts, **other_cell.class_counts}
-    return dataclasses.replace(cell, class_counts=counts, equal_arms=equal_arms)
+    return dataclasses.replace(
+        cell,
+        class_counts=counts,
+        equal_arms=equal_arms,
+        split_sizes={**cell.split_sizes, **other_cell.split_sizes},
+    )
 
 
 def _check_all_there(sources: Sequence[StudyDirectory], study: StudyFile) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -104,10 +104,15 @@ class Plan:
             normalization=train.weight_normalization,
             weight_decay=train.weight_decay,
         )
+        row = arm_row(arm, context)._replace(
+            input_fill=split.scaling.fill,
+            input_mean=split.scaling.mean,
+            input_scale=split.scaling.scale,
+        )
         return Run(
             key=RunKey(cell.name, name, seed),
             key_seed=key_seed,
-            row=arm_row(arm, context),
+            row=row,
             train_indices=split.train_indices,
             validation_indices=split.validation_indices,
             test_indices=split.test_indices,
@@ -174,9 +179,14 @@ def parse_design(config: StudyConfig) -> Design:
         raise ConfigError(
             f"--baseline {config.baseline} names {len(baseline)} arms: give a single one"
         )
-    arms = parse_arms(config.arms)
+    arms = (*baseline, *(arm for arm in parse_arms(config.arms) if arm != baseline[0]))
+    if looks and len(arms) == 1:
+        raise ConfigError(
+            f"--max-seeds has nothing to decide about {arms[0]} alone: give another arm, or "
+            "--num-seeds"
+        )
     design = Design(
-        arms=(*baseline, *(arm for arm in arms if arm != baseline[0])),
+        arms=arms,
         seeds=config.all_seeds,
         null_control=config.null_control,
         train=train,
@@ -220,7 +230,11 @@ def load_datasets(
     data: Sequence[DataConfig], options: ReadOptions | None = None
 ) -> dict[str, Dataset]:
     """Every data set once, by the name that `--dataset` gives it; errors as `load_dataset`."""
-    return {name: load_dataset(name, options) for name in dict.fromkeys(d.dataset for d in data)}
+    options, sources = options or ReadOptions(), {each.dataset: each.source for each in data}
+    return {
+        name: load_dataset(name, replace(options, source=source))
+        for name, source in sources.items()
+    }
 
 
 def lay_out(design: Design, data: Sequence[DataConfig], datasets: Mapping[str, Dataset]) -> Plan:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from cwjax.analysis.family import JudgedStudy
 from cwjax.analysis.results import LookFacts, StudyComparison
 from cwjax.arms.posthoc import RunOutputs, apply_post_hoc
 from cwjax.config import RuntimeConfig, StudyConfig
@@ -222,8 +221,7 @@ class _Driver:
         for key in stored:
             record = self._directory.read_run(key)  # whole: damage is told before anything trains
             yield RunStored(key, record.status, defined_scores(record))
-        if state.judged is not None:
-            yield _look_taken(state.judged)
+        yield from _look_taken(state)
         while missing:
             continued_runs = sum(len(saved.state.runs) for saved in begun)
             self._directory.log("training", runs=len(missing), continued=continued_runs)
@@ -231,9 +229,9 @@ class _Driver:
             looks_before = state.num_looks
             state, missing = self._next()
             begun = []
-            if state.judged is not None and state.num_looks > looks_before:
+            if state.num_looks > looks_before:
                 self._directory.log("look", look=state.num_looks)
-                yield _look_taken(state.judged)
+                yield from _look_taken(state)
                 if missing:
                     yield self._planned(state, missing, begun)
 
@@ -350,7 +348,10 @@ class _Driver:
         key = event.run.key
         cell, history = self._plan.cells[key.cell], self._histories.pop(key)
         counts = cell.splits[key.seed].class_counts
-        return trained_record(event, history, cell.dataset.labels, counts)
+        record = trained_record(event, history, cell.dataset.labels, counts)
+        if cell.data.test_split == "fixed":
+            return record
+        return dataclasses.replace(record, test_indices=event.run.test_indices)
 
     def _store(self, record: RunRecord) -> Iterator[RunRecord]:
         """Writes a run and those that it answers; yields each once it is written."""
@@ -412,6 +413,9 @@ class _Driver:
         )
 
 
-def _look_taken(judged: JudgedStudy) -> LookTaken:
-    going_on = {entry.pairing.key for entry in judged.comparisons if entry.needs_seeds}
-    return LookTaken(look_facts(judged)[-1], len(going_on))
+def _look_taken(state: Progress) -> Iterator[LookTaken]:
+    """The last planned look; nothing before the first, or where every comparison is refused."""
+    looks = () if state.judged is None else look_facts(state.judged)
+    if looks and state.judged is not None:
+        going_on = {entry.pairing.key for entry in state.judged.comparisons if entry.needs_seeds}
+        yield LookTaken(looks[-1], len(going_on))

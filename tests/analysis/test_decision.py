@@ -37,7 +37,7 @@ def test_better_and_worse_with_their_claim():
     assert decide(up, new_test_sets=ACROSS) == Verdict("better", "this_test_set")
     assert decide(up, new_test_sets=BELOW) == Verdict("better", "this_test_set")
     assert decide(up) == Verdict("better", "this_test_set")  # the metric has no such interval
-    assert decide(up, splits_are_new=True) == Verdict("better", "new_test_sets")
+    assert decide(up, splits_are_new=True) == Verdict("better", "new_splits")
     assert decide(down, new_test_sets=BELOW) == Verdict("worse", "new_test_sets")
     lower = {"higher_is_better": False}
     assert decide(down, new_test_sets=BELOW, **lower) == Verdict("better", "new_test_sets")

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 from calls import Call
+from drawn_runs import write_study
 
 from cwjax.cli import command_line, compare, sweep
 from cwjax.cli.sweep import Axes
+from cwjax.config import SourceConfig, StudyConfig, TrainConfig
 from cwjax.errors import ConfigError
+from cwjax.report import measured
+from cwjax.study.plan import make_plan
 from cwjax.training import local
 
 WRONG = {
@@ -22,6 +28,11 @@ WRONG = {
         "--imbalance-factor has no effect",
     ),
     "no data": (["--dataset", "mnist5k", "npz:/nowhere.npz"], "nowhere.npz"),
+    "features": (
+        ["--dataset", "mnist5k", "sklearn:wine", "--model", "cnn"],
+        "wine: cnn takes images",
+    ),
+    "setting": (["--label-column", "y"], "--label-column is a setting of"),
     "no spec": (["--spec", "/nowhere.toml"], "--spec /nowhere.toml: No such file"),
     "spec alone": (["--spec"], "--spec"),
     "one seed": (["--seeds", "10"], "did you mean --num-seeds 10?"),
@@ -61,6 +72,46 @@ def test_every_data_set_profile_and_factor_is_a_cell() -> None:
     assert cells["mnist5k-step-10"].permute_classes
     assert not cells["mnist5k-none"].permute_classes  # there it would have no effect
     assert cells["my_digits-step-2.5"].imbalance_factor == 2.5
+
+
+def test_each_source_gets_the_settings_that_it_takes() -> None:
+    settings = SourceConfig(image_size="20", label_column="kind")
+    axes = Axes(
+        dataset=("mnist5k", "folder:photos", "table:a.csv"),
+        imbalance=("none",),
+        source=settings,
+        test_split="per-seed",
+    )
+    digits, photos, table = axes.cells()
+    assert digits.source == SourceConfig()
+    assert photos.source == SourceConfig(image_size="20")
+    assert table.source == SourceConfig(label_column="kind")
+    assert {data.test_split for data in axes.cells()} == {"per-seed"}
+    (alone,) = Axes(imbalance=("none",), source=settings).cells()
+    assert alone.source == settings  # refused when it is loaded
+
+
+def test_a_sweep_over_folders(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("photos", "scans"):
+        for label, number in enumerate((40, 12)):
+            (tmp_path / name / f"class {label}").mkdir(parents=True)
+            for place in range(number):
+                pixels = rng.integers(0, 256, (20, 20), dtype=np.uint8)
+                file = tmp_path / name / f"class {label}" / f"{place}.png"
+                PIL.Image.fromarray(pixels).save(file)
+    cells = Axes(
+        dataset=(f"folder:{tmp_path}/photos", f"folder:{tmp_path}/scans", "mnist5k"),
+        imbalance=("none",),
+        source=SourceConfig(image_size="18"),
+    ).cells()
+    plan = make_plan(StudyConfig(data=tuple(cells), num_seeds=1, train=TrainConfig(batch_size=8)))
+    shapes = [cell.dataset.input_shape for cell in plan.cells.values()]
+    assert shapes == [(18, 18, 1), (18, 18, 1), (28, 28, 1)]
+    study = write_study(tmp_path / "out", [{"uniform": 0.0}] * 3, 1, data=cells)
+    again = measured.command(study).text
+    assert "sweep --dataset folder:PATH/TO/photos folder:PATH/TO/scans mnist5k" in again
+    assert again.count("--image-size 18") == 1
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_keras_names(file: Path) -> None:
         ({"images": IMAGES, "labels": LABELS + 1}, "labels start at 1: subtract 1 from all"),
         ({"images": IMAGES, "labels": LABELS / 2}, r"labels is float64 .*: index \d+ is \d\.5"),
         ({"images": IMAGES, "labels": LABELS * 0}, "there is 1 class"),
-        ({"images": IMAGES[:1], "labels": LABELS[:1] * 0}, "train_labels has 1 examples"),
+        ({"images": IMAGES[:1], "labels": LABELS[:1] * 0}, "class .0. has 1 example, a test"),
         ({"images": IMAGES, "labels": 3}, r"labels has shape \(\) for 50 images"),
         ({"images": IMAGES[0], "labels": LABELS}, r"images has shape \(4, 3\), expected"),
         ({"images": IMAGES, "labels": LABELS, "class_names": np.arange(5)}, "class_names is int64"),

@@ -21,7 +21,7 @@ from cwjax.errors import ConfigError, DataError
 
 @pytest.mark.parametrize("spec", ["mnits", "", "idx", "idx:", "npz:", "csv:x", "mnist5k:x"])
 def test_unknown_name_lists_the_known_ones(spec: str) -> None:
-    with pytest.raises(ConfigError, match="choose mnist5k, mnist, fashion_mnist, idx:DIR or npz"):
+    with pytest.raises(ConfigError, match="choose mnist5k, mnist, fashion_mnist, idx:DIR, npz"):
         load_dataset(spec)
 
 

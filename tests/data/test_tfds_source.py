@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cwjax.config import SourceConfig
 from cwjax.data import download
 from cwjax.data.download import HOMES, Home
 from cwjax.data.readers.tfds import (
@@ -310,3 +311,85 @@ def test_damaged_records(home: Home, tmp_path: Path) -> None:
     records.unlink()
     with pytest.raises(DataError, match=f"{directory}: cannot be read"):
         read_prepared("mnist", directory)
+
+
+def prepare_flowers(root: Path, splits: dict[str, int]) -> None:
+    """A set of colour images of many sizes, prepared without TensorFlow."""
+    import tensorflow_datasets as tfds
+    from PIL import Image
+    from tensorflow_datasets.core import registered
+
+    with registered.skip_registration():
+
+        class Flowers(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
+            VERSION = tfds.core.Version("1.2.0")
+
+            def _info(self) -> object:
+                names = ["rose", "tulip"]
+                features = {
+                    "name": tfds.features.Text(),
+                    "picture": tfds.features.Image(shape=(None, None, 3)),
+                    "kind": tfds.features.ClassLabel(names=names),
+                }
+                return tfds.core.DatasetInfo(
+                    builder=self, features=tfds.features.FeaturesDict(features)
+                )
+
+            def _split_generators(self, dl_manager: object) -> dict[str, object]:
+                return {name: self._generate_examples(name, num) for name, num in splits.items()}
+
+            def _generate_examples(self, split: str, num: int) -> Iterator[tuple[int, object]]:
+                rng = np.random.default_rng(len(split))
+                for index in range(num):
+                    pixels = rng.integers(0, 256, (20 + index, 24, 3), dtype=np.uint8)
+                    yield (
+                        index,
+                        {
+                            "name": f"{split} {index}",
+                            "picture": Image.fromarray(pixels),
+                            "kind": index % 2,
+                        },
+                    )
+
+    Flowers(data_dir=root, file_format="array_record").download_and_prepare()
+
+
+@pytest.mark.usefixtures("bare_machine")
+@pytest.mark.parametrize(
+    ("splits", "num_train", "num_test"),
+    [
+        ({"train": 8, "test": 6}, 8, 6),
+        ({"train": 8, "validation": 4, "test": 6}, 12, 6),
+        ({"train": 8, "validation": 4}, 8, 4),
+        ({"train": 10, "unlabelled": 4}, 8, 2),
+    ],
+)
+def test_any_set_of_images_with_labels(
+    tmp_path: Path, splits: dict[str, int], num_train: int, num_test: int
+) -> None:
+    prepare_flowers(tmp_path, splits)
+    dataset = load_dataset("tfds:flowers:1.2.0", ReadOptions(tmp_path))
+    assert (dataset.num_train, len(dataset.test_labels)) == (num_train, num_test)
+    assert dataset.class_names == ("rose", "tulip")
+    assert dataset.input_shape[1:] == (24, 3)
+    assert any("images resized from 20 x 24 to" in note for note in dataset.notes)
+    small = ReadOptions(tmp_path, SourceConfig(image_size="18", grey=True))
+    assert load_dataset("tfds:flowers", small).input_shape == (18, 18, 1)
+
+
+@pytest.mark.usefixtures("bare_machine")
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (
+            "flowers",
+            r"flowers is not prepared in .*: .*`tfds build flowers --file",
+        ),
+        ("mnist:9.9.9", r"mnist 9.9.9 is not prepared in .*`tfds build mnist:9.9.9 "),
+        ("../mnist", "give tfds:NAME, NAME:VERSION or NAME/CONFIG"),
+        ("*", "give tfds:NAME"),
+    ],
+)
+def test_sets_that_are_not_prepared(tmp_path: Path, place: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_dataset(f"tfds:{place}", ReadOptions(tmp_path))

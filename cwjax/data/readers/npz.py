@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import zipfile
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,20 @@ import numpy.typing as npt
 
 from cwjax.data.cache import cached_dataset
 from cwjax.data.dataset import Dataset, check_labels, numbered_classes
+from cwjax.data.readers.frames import encode_groups
 from cwjax.data.sources import ReadOptions, require_memory, user_path
-from cwjax.data.split import stratified_cut
+from cwjax.data.split import dataset_of_splits
 from cwjax.errors import DataError, one_line
 
 _OWN_NAMES = ("images", "labels", "test_images", "test_labels")
 _KERAS_NAMES = ("x_train", "y_train", "x_test", "y_test")
-_TEST_FRACTION = 0.2
-_TEST_SEED = 0
 
 # In pixel values. Floats that were pixels / 255 are this close to whole ones, even as float16.
 _PIXEL_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
-class _Header:
+class Header:
     """What an array is, known before its data are read."""
 
     shape: tuple[int, ...]
@@ -45,10 +45,13 @@ def read(place: str, options: ReadOptions) -> Dataset:
     file = user_path(place)
     if not file.is_file():
         raise DataError(f"{file}: no such file: give npz:FILE the path of an .npz file")
-    return cached_dataset("npz", file, [file], lambda: read_npz_dataset(file))
+    group_column = options.source.group_column
+    return cached_dataset(
+        "npz", file, [file], lambda: read_npz_dataset(file, group_column), group_column
+    )
 
 
-def read_npz_dataset(file: Path) -> Dataset:
+def read_npz_dataset(file: Path, group_column: str | None = None) -> Dataset:
     """Read images and labels, and optionally a test split and class names.
 
     The arrays are `images`, `labels`, `test_images`, `test_labels` or Keras's `x_train`, `y_train`,
@@ -59,28 +62,73 @@ def read_npz_dataset(file: Path) -> Dataset:
 
     The headers of all arrays are compared first: a small file may unpack to many gigabytes.
 
+    Args:
+        file: its path.
+        group_column: the array of the examples' groups; that of the test split is named
+            `test_` and then the same.
+
     Raises:
         DataError: the file is damaged, holds Python objects, misses an array or has an unknown one,
             or the data is unusable; with the array and the place.
     """
-    arrays = _read_arrays(file)
+    arrays = read_arrays(file, partial(_check_headers, group_column))
     images, labels, test_images, test_labels = _array_names(arrays)
     if "class_names" in arrays:
-        class_names = _class_names(f"{file}: class_names", arrays["class_names"])
-        _check_number_of_names(file, len(class_names), labels, arrays[labels])
+        class_names = class_names_of(f"{file}: class_names", arrays["class_names"])
+        check_number_of_names(file, len(class_names), labels, arrays[labels])
     else:
         class_names = numbered_classes(arrays[labels])
-    train = _examples(file, arrays, images, labels, len(class_names))
-    if test_images in arrays:
-        test = _examples(file, arrays, test_images, test_labels, len(class_names))
-    else:
-        rng = np.random.default_rng(_TEST_SEED)
-        kept, held_out = stratified_cut(train[1], _TEST_FRACTION, rng)
-        train, test = (train[0][kept], train[1][kept]), (train[0][held_out], train[1][held_out])
-    return Dataset.from_splits(file.stem, train, test, class_names)
+    splits = [
+        _examples(file, arrays, *names, len(class_names))
+        for names in ((images, labels), (test_images, test_labels))
+        if names[0] in arrays
+    ]
+    groups = groups_of(file, arrays, group_arrays(group_column, has_test=len(splits) == 2))
+    return dataset_of_splits(file.stem, splits, class_names, groups=groups)
 
 
-def _read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
+def group_arrays(group_column: str | None, *, has_test: bool) -> tuple[str, ...]:
+    """The names of the arrays of groups: of the training file and, if it has one, the test split.
+
+    Args:
+        group_column: of `SourceConfig`.
+        has_test: whether there is a test split.
+    """
+    if group_column is None:
+        return ()
+    return (group_column, *([f"test_{group_column}"] if has_test else []))
+
+
+def groups_of(
+    file: Path, arrays: Mapping[str, npt.NDArray[Any]], names: Sequence[str]
+) -> npt.NDArray[np.int32] | None:
+    """The groups of all examples as numbers; None without groups.
+
+    Args:
+        file: for the message.
+        arrays: by name.
+        names: as `group_arrays` gives them.
+
+    Raises:
+        DataError: see `encode_groups`.
+    """
+    values = [value for name in names for value in arrays[name].tolist()]
+    return encode_groups(file, values) if names else None
+
+
+def read_arrays(
+    file: Path, check: Callable[[Path, Mapping[str, Header]], None]
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an .npz file by name.
+
+    Args:
+        file: its path.
+        check: called with the arrays' headers before any data is read, so that a small file that
+            unpacks to many gigabytes can be refused.
+
+    Raises:
+        DataError: the file is damaged or holds Python objects, or what check raises.
+    """
     try:
         stream = file.open("rb")
     except OSError as error:
@@ -96,7 +144,7 @@ def _read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
                 for member in archive.infolist():
                     name = member.filename.removesuffix(".npy")
                     headers[name] = _read_header(file, archive, member)
-                _check_headers(file, headers)
+                check(file, headers)
                 for name in headers:
                     with archive.open(f"{name}.npy") as data:
                         arrays[name] = np.lib.format.read_array(data, allow_pickle=False)
@@ -113,7 +161,7 @@ def _unreadable(file: Path, name: str, reason: str) -> DataError:
     )
 
 
-def _read_header(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
+def _read_header(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Header:
     name = member.filename.removesuffix(".npy")
     if name == member.filename:
         raise _unreadable(file, ascii(name)[1:-1], "its name does not end in .npy")
@@ -131,50 +179,66 @@ def _read_header(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
         expected, held = math.prod(shape) * dtype.itemsize, member.file_size - stream.tell()
     if held != expected:
         raise _unreadable(file, name, f"its header asks for {expected} bytes, it holds {held}")
-    return _Header(shape, dtype)
+    return Header(shape, dtype)
 
 
 def _array_names(found: Container[str]) -> tuple[str, str, str, str]:
     return _KERAS_NAMES if "x_train" in found else _OWN_NAMES
 
 
-def _check_headers(file: Path, headers: Mapping[str, _Header]) -> None:
+def _check_headers(group_column: str | None, file: Path, headers: Mapping[str, Header]) -> None:
     """Checks all that can be known before any data is read."""
-    _check_names(file, list(headers))
     names = _array_names(headers)
-    for images_name, labels_name in (names[:2], names[2:]):
-        if images_name in headers:
-            images, labels = headers[images_name], headers[labels_name]
-            _check_image_type(f"{file}: {images_name}", images.shape, images.dtype)
-            if labels.shape[:1] != images.shape[:1]:
+    groups = group_arrays(group_column, has_test=names[2] in headers)
+    _check_names(file, list(headers), groups)
+    for images_name, labels_name, *group_name in (
+        (*names[:2], *groups[:1]),
+        (*names[2:], *groups[1:]),
+    ):
+        if images_name not in headers:
+            continue
+        images = headers[images_name]
+        _check_image_type(f"{file}: {images_name}", images.shape, images.dtype)
+        for name, kind in zip((labels_name, *group_name), ("label", "group"), strict=False):
+            if headers[name].shape[:1] != images.shape[:1]:
                 raise DataError(
-                    f"{file}: {labels_name} has shape {labels.shape} for {images.shape[0]} "
-                    f"{images_name}: give one label per image"
+                    f"{file}: {name} has shape {headers[name].shape} for {images.shape[0]} "
+                    f"{images_name}: give one {kind} per image"
                 )
     sizes = [math.prod(each.shape) * each.dtype.itemsize for each in headers.values()]
     require_memory(file, sum(sizes))
 
 
-def _check_names(file: Path, found: Sequence[str]) -> None:
+def _check_names(file: Path, found: Sequence[str], groups: Sequence[str]) -> None:
     names = _array_names(found)
-    missing = [name for name in names[:2] if name not in found]
+    missing = [name for name in (*names[:2], *groups) if name not in found]
     if (names[2] in found) != (names[3] in found):
         missing += [name for name in names[2:] if name not in found]
-    unknown = [ascii(name)[1:-1] for name in sorted(set(found) - {*names, "class_names"})]
+    unknown = [ascii(name)[1:-1] for name in sorted(set(found) - {*names, *groups, "class_names"})]
     if missing or unknown:
         listing = ", ".join(ascii(name)[1:-1] for name in sorted(found))
         raise DataError(
             f"{file}: has the arrays {listing:.500}; missing: "
             f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none':.500}; give "
             "images, labels [, test_images, test_labels] or x_train, y_train [, x_test, y_test], "
-            "and [class_names]"
+            "[class_names], and groups by the name that --group-column gives"
         )
 
 
-def _check_number_of_names(
+def check_number_of_names(
     file: Path, num_names: int, labels_name: str, labels: npt.NDArray[Any]
 ) -> None:
-    """Fewer names than classes is a mistake in the names, not in the labels."""
+    """Checks the names: fewer than classes is a mistake in them, not in the labels.
+
+    Args:
+        file: for the message.
+        num_names: of them.
+        labels_name: name of the labels' array.
+        labels: `[num_examples]`.
+
+    Raises:
+        DataError: there are fewer.
+    """
     if labels.dtype.kind in "iu" and len(np.unique(labels)) > num_names:
         raise DataError(
             f"{file}: class_names has {num_names} names, but {labels_name} has "
@@ -194,7 +258,8 @@ def _examples(
     return images, labels_to_int32(f"{file}: {labels_name}", arrays[labels_name], num_classes)
 
 
-def _class_names(field: str, names: npt.NDArray[Any]) -> tuple[str, ...]:
+def class_names_of(field: str, names: npt.NDArray[Any]) -> tuple[str, ...]:
+    """The names in an array of strings; DataError where it is none."""
     if names.ndim != 1 or names.dtype.kind != "U":
         raise DataError(f"{field} is {names.dtype} {names.shape}, expected strings (classes,)")
     code_points = np.ascontiguousarray(names.astype(names.dtype.newbyteorder("="))).view(np.uint32)
