@@ -41,7 +41,7 @@ class StoredArm:
     scheme: str
     kind: Kind
     values: dict[str, float | None] = field(default_factory=dict)
-    """Settings that are numbers; None where one is chosen on validation."""
+    """Settings that are numbers; None where one is chosen on validation, or is the study's."""
     weights: dict[str, StoredArm] = field(default_factory=dict)
     """Settings that are class-weight schemes."""
     files: dict[str, StoredWeights] = field(default_factory=dict)
@@ -162,6 +162,8 @@ class StudyFile:
     """Numbers of seeds at which results are read, if that was planned."""
     judgings: tuple[StoredJudging, ...] = ()
     """When a study without planned looks was judged; each time is stricter than the one before."""
+    own_model: str | None = None
+    """SHA-256 (hex) of the file of a model that is not cwjax's own."""
 
     @cached_property
     def failed(self) -> frozenset[RunKey]:
