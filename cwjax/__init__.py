@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cwjax.api import paired_comparison
+    from cwjax.api import Study, compare, open_study, paired_comparison
     from cwjax.arms.arm import ArmContext, scheme
     from cwjax.arms.row import ArmRow
     from cwjax.arms.schemes import weighted_row
@@ -36,9 +36,12 @@ __all__ = [
     "DataConfig",
     "Dataset",
     "RuntimeConfig",
+    "Study",
     "StudyConfig",
     "TrainConfig",
+    "compare",
     "load_dataset",
+    "open_study",
     "paired_comparison",
     "run",
     "scheme",
@@ -54,9 +57,12 @@ _HOMES = {
     "DataConfig": "cwjax.config",
     "Dataset": "cwjax.data.dataset",
     "RuntimeConfig": "cwjax.config",
+    "Study": "cwjax.api",
     "StudyConfig": "cwjax.config",
     "TrainConfig": "cwjax.config",
+    "compare": "cwjax.api",
     "load_dataset": "cwjax.data.sources",
+    "open_study": "cwjax.api",
     "paired_comparison": "cwjax.api",
     "run": "cwjax.study.run",
     "scheme": "cwjax.arms.arm",
