@@ -146,7 +146,7 @@ class DataConfig:
             skewed = asked or self.dataset in BALANCED_DATASETS
             object.__setattr__(self, "imbalance", "long_tailed" if skewed else "none")
         require(
-            self.protocol == "cwjax" or self.test_split == "fixed",
+            self.protocol != "notebook" or self.test_split == "fixed",
             "--protocol notebook keeps the order of the file: leave out --test-split per-seed",
         )
         require(
