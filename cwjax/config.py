@@ -21,10 +21,10 @@ from cwjax.errors import ConfigError
 
 Profile = Literal["none", "long_tailed", "step"]
 Imbalance = Literal["auto", "none", "long_tailed", "step"]
+Protocol = Literal["cwjax", "notebook", "cifar_lt"]
 
 BALANCED_DATASETS = ("mnist5k", "mnist", "fashion_mnist")
 """Made imbalanced unless told otherwise; other data are taken as they are."""
-Protocol = Literal["cwjax", "notebook", "cifar_lt"]
 TestSplit = Literal["fixed", "per-seed"]
 Policy = Literal["drop-pair", "worst-score"]
 
@@ -146,7 +146,7 @@ class DataConfig:
             skewed = asked or self.dataset in BALANCED_DATASETS
             object.__setattr__(self, "imbalance", "long_tailed" if skewed else "none")
         require(
-            self.protocol == "cwjax" or self.test_split == "fixed",
+            self.protocol != "notebook" or self.test_split == "fixed",
             "--protocol notebook keeps the order of the file: leave out --test-split per-seed",
         )
         require(
