@@ -17,7 +17,7 @@ from cwjax.api import Study
 from cwjax.data.dataset import Dataset
 from cwjax.models.registry import MODELS
 
-QUICK = cwjax.TrainConfig(num_epochs=2, batch_size=16, model="linear")
+QUICK = cwjax.TrainConfig(num_epochs=2, batch_size=16, model="linear", learning_rate=0.02)
 RNG = np.random.default_rng(0)
 Y = np.repeat([0, 1, 2], [60, 40, 20])
 X = RNG.normal(size=(120, 4)) + Y[:, None]
@@ -57,6 +57,7 @@ def test_a_report_figures_and_what_a_notebook_shows(study: Study, tmp_path: Path
         study.report(tmp_path)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_study_without_a_directory_lives_as_long_as_it_is_known() -> None:
     study = cwjax.compare(X, Y, seeds=1, train=QUICK, progress=False)
     directory = study.directory
@@ -66,6 +67,7 @@ def test_a_study_without_a_directory_lives_as_long_as_it_is_known() -> None:
     assert not directory.exists()
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_directory_is_continued_and_opened(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"train": QUICK, "progress": False, "directory": tmp_path / "out"}
     cwjax.compare(X, Y, seeds=1, **settings)
@@ -79,6 +81,7 @@ def test_a_directory_is_continued_and_opened(tmp_path: Path) -> None:
         cwjax.open_study(tmp_path)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_data_frame_with_words_as_labels_and_a_test_split() -> None:
     frame = pd.DataFrame(X, columns=list("abcd")).assign(kind=np.where(X[:, 0] > 1, "x", "é"))
     labels = pd.Series(Y).map({0: "it's", 1: "a b", 2: "c"})
@@ -89,6 +92,7 @@ def test_a_data_frame_with_words_as_labels_and_a_test_split() -> None:
     assert names.tolist() == ["a b", "c", "it's"]
 
 
+@pytest.mark.usefixtures("no_report")
 def test_every_seed_may_draw_its_own_test_split_of_whole_groups() -> None:
     groups = [f"patient {i // 2}" for i in range(len(Y))]
     study = cwjax.compare(
@@ -107,6 +111,7 @@ class Tiny(nnx.Module):
         return inputs
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_model_of_the_programs_own() -> None:
     try:
         study = cwjax.compare(X, Y, model=Tiny, seeds=1, train=QUICK, progress=False)
@@ -117,6 +122,7 @@ def test_a_model_of_the_programs_own() -> None:
         MODELS.pop("Tiny", None)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_images_data_sets_and_names(tiny_dataset: Dataset, tmp_path: Path) -> None:
     images, labels = tiny_dataset.train_inputs, tiny_dataset.train_labels
     settings: dict[str, Any] = {"seeds": 1, "train": QUICK, "progress": False}

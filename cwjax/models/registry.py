@@ -172,16 +172,14 @@ def register_model(make: Callable[..., Any]) -> str:
     except (OSError, TypeError):  # typed in where Python keeps no source
         source = name
     digest = hashlib.sha256(source.encode()).hexdigest()
-    MODELS[name] = ModelEntry(partial(_built, make), digest=digest)
+
+    def built(input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs) -> Any:
+        from cwjax.models.own import build
+
+        return build(make, input_shape, num_classes, rngs)
+
+    MODELS[name] = ModelEntry(built, digest=digest)
     return name
-
-
-def _built(
-    make: Callable[..., Any], input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs
-) -> Any:
-    from cwjax.models.own import build
-
-    return build(make, input_shape, num_classes, rngs)
 
 
 def _own(
