@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -74,3 +75,15 @@ def test_the_python_example_runs_and_has_no_type_errors(
     exec(compile(example, "example.py", "exec"), {})
     assert "balanced and uniform" in capsys.readouterr().out
     assert (tmp_path / "wine.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = ROOT / "docs" / "tutorial.ipynb"
+    assert file.stat().st_size < 50_000  # its outputs are small
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for cell in json.loads(file.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), file.name, "exec"), names)
+    assert (tmp_path / "digits.html").exists()
