@@ -38,6 +38,7 @@ from cwjax.errors import ConfigError, check_name
 from cwjax.models.registry import register_model
 from cwjax.report import words
 from cwjax.store.directory import StudyDirectory
+from cwjax.store.files import check_new_file
 
 if TYPE_CHECKING:  # half a second, and not needed by `paired_comparison`
     import pandas as pd
@@ -141,8 +142,7 @@ class Study:
             ConfigError: the path is a directory, or lies in none that exists.
         """
         path = Path(path)
-        if path.is_dir() or not path.absolute().parent.is_dir():
-            raise ConfigError(f"path is {path}: give a file in a directory that exists")
+        check_new_file("path is", path)
         shutil.copyfile(self.directory / "report.html", path)
         return path
 
@@ -155,9 +155,9 @@ class Study:
 
     def _repr_html_(self) -> str:
         sentences = "".join(f"<li>{html.escape(text)}</li>" for text in self._sentences())
-        pictures = "".join(self.figure(name).svg for name in self.figures if name == "differences")
+        picture = self.figure("differences").svg if "differences" in self.figures else ""
         title = html.escape(words.headline(self.comparison))
-        return f"<p><b>{title}</b></p><ul>{sentences}</ul>{pictures}"
+        return f"<p><b>{title}</b></p><ul>{sentences}</ul>{picture}"
 
 
 def compare(

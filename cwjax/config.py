@@ -22,11 +22,11 @@ from cwjax.errors import ConfigError
 Profile = Literal["none", "long_tailed", "step"]
 Imbalance = Literal["auto", "none", "long_tailed", "step"]
 Protocol = Literal["cwjax", "notebook", "cifar_lt"]
+TestSplit = Literal["fixed", "per-seed"]
+Policy = Literal["drop-pair", "worst-score"]
 
 BALANCED_DATASETS = ("mnist5k", "mnist", "fashion_mnist")
 """Made imbalanced unless told otherwise; other data are taken as they are."""
-TestSplit = Literal["fixed", "per-seed"]
-Policy = Literal["drop-pair", "worst-score"]
 
 MAX_SEEDS = 10_000
 """Seeds of one study: more would say nothing new, and a typo would train for months."""

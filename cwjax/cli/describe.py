@@ -81,9 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     print_page(page)
     if flags.html is not None:
-        from cwjax.report.pages import page_html
+        from cwjax.report.html import html_page
 
-        flags.html.write_text(page_html(page), encoding="utf-8")
+        flags.html.write_text(html_page(page), encoding="utf-8")
         print(f"page: {flags.html}")
     return 0
 

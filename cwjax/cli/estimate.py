@@ -20,7 +20,7 @@ from cwjax.study.derive import read_headers
 from cwjax.study.judge import progress
 from cwjax.study.manifest import describe, recorded_threads
 from cwjax.study.plan import Plan
-from cwjax.study.run import check_models, joined
+from cwjax.study.run import check_models, joined, runs_to_train
 from cwjax.training.runs import Run, RunsFailed, StepsFinished
 
 if TYPE_CHECKING:  # JAX takes seconds to import, and what is wrong is told without
@@ -49,11 +49,7 @@ def print_estimate(plan: Plan, path: Path, runtime: RuntimeConfig) -> None:
     plan, study = joined(plan, directory, describe(plan, device), runtime)
     print_plan(plan, study, path)
     missing = [key for key in study.run_keys if not directory.has_run(key)]
-    runs = [
-        run
-        for run in plan.trained_runs
-        if run.key not in study.failed and not directory.has_run(run.key)
-    ]
+    runs = runs_to_train(plan, directory, study)
     print(_count_line(study, len(missing), len(runs)))
     if study.looks:
         state = progress(study, read_headers(directory, study))

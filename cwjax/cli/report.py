@@ -22,7 +22,7 @@ import tyro
 
 from cwjax.cli import command_line
 from cwjax.errors import ConfigError
-from cwjax.store.files import write_atomically
+from cwjax.store.files import check_new_file, write_atomically
 
 if TYPE_CHECKING:  # statistics take a second to import, and a wrong flag is told without
     from cwjax.analysis.results import StudyComparison
@@ -144,14 +144,9 @@ def _latex(comparison: StudyComparison, out: Path | None) -> None:
     if out is None:
         print(table, end="")
         return
-    _check_file(out)
+    check_new_file("--out", out)
     write_atomically(out, table.encode())
     print(f"file: {out}")
-
-
-def _check_file(out: Path) -> None:
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise ConfigError(f"--out {out}: give a file in a directory that exists")
 
 
 def _merge(flags: Flags) -> int:
@@ -175,7 +170,7 @@ def _report_side_by_side(paths: Sequence[Path], out: Path) -> int:
 
     if len(paths) > MAX_SIDE_BY_SIDE:
         raise ConfigError(f"{len(paths)} directories: give at most {MAX_SIDE_BY_SIDE}")
-    _check_file(out)
+    check_new_file("--out", out)
     studies = [StudyDirectory(path).known_study() for path in paths]
     comparisons = [compare(StudyDirectory(path)) for path in paths]
     page = side_by_side(list(zip(studies, comparisons, strict=True)))

@@ -89,14 +89,12 @@ def class_weights(arm: Arm, dataset: Dataset, normalization: str = "examples") -
     """
     from cwjax.arms.arm import ArmContext
     from cwjax.arms.grammar import arm_row
-    from cwjax.data.dataset import count_classes
 
     if arm.kind == "post_hoc":
         raise ConfigError(f"arm {str(arm)!r} is applied after training: it has no class weights")
-    counts = count_classes(dataset.train_labels, dataset.num_classes)
     context = ArmContext(
-        class_counts=counts,
-        weight_counts=counts,
+        class_counts=dataset.train_counts,
+        weight_counts=dataset.train_counts,
         class_names=dataset.class_names,
         num_epochs=TrainConfig().num_epochs,
         normalization=normalization,
@@ -156,12 +154,9 @@ def _key(name: str, names: Sequence[str]) -> str:
 
 
 def _json(dataset: Dataset, weights: dict[Arm, np.ndarray]) -> str:
-    from cwjax.data.dataset import count_classes
-
-    counts = count_classes(dataset.train_labels, dataset.num_classes)
     content = {
         "dataset": dataset.name,
-        "class_counts": dict(zip(dataset.class_names, counts.tolist(), strict=True)),
+        "class_counts": dict(zip(dataset.class_names, dataset.train_counts.tolist(), strict=True)),
         "class_weights": {
             str(arm): {
                 name: float(_number(weight))
@@ -174,16 +169,17 @@ def _json(dataset: Dataset, weights: dict[Arm, np.ndarray]) -> str:
 
 
 def _print_table(dataset: Dataset, weights: dict[Arm, np.ndarray]) -> None:
-    from cwjax.data.dataset import count_classes
     from cwjax.report import terminal
     from cwjax.report.tables import Table
 
-    counts = count_classes(dataset.train_labels, dataset.num_classes)
     rows = [
-        (name, f"{counts[label]:,}", *(f"{of_arm[label]:.4g}" for of_arm in weights.values()))
+        (
+            name,
+            f"{dataset.train_counts[label]:,}",
+            *(f"{of_arm[label]:.4g}" for of_arm in weights.values()),
+        )
         for label, name in enumerate(dataset.class_names)
     ]
     table = Table("", ("class", "examples", *map(str, weights)), tuple(rows))
-    for line in terminal.table_lines(table, terminal.width()):
-        terminal.say(line)
+    terminal.say_table(table)
     terminal.say("--format keras, torch, sklearn, sample-weight or json prints them as code")

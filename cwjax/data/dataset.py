@@ -98,7 +98,7 @@ class Dataset:
         ):
             _check_examples(f"{self.name}: {split}", inputs, labels)
             check_labels(f"{self.name}: {split}_labels", labels, self.num_classes)
-        absent = np.flatnonzero(count_classes(self.train_labels, self.num_classes) == 0)
+        absent = np.flatnonzero(self.train_counts == 0)
         if len(absent):
             raise DataError(
                 f"{self.name}: class {absent[0]} ({self.class_names[absent[0]]!r}) has no training "
@@ -185,6 +185,11 @@ class Dataset:
     def test_labels(self) -> npt.NDArray[np.int32]:
         """The labels of the test split, `[num_test]`."""
         return self.labels[self.num_train :]
+
+    @cached_property
+    def train_counts(self) -> npt.NDArray[np.int64]:
+        """Examples of each class in the training file, `[num_classes]`."""
+        return count_classes(self.train_labels, self.num_classes)
 
     @cached_property
     def fingerprint(self) -> str:

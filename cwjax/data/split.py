@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -303,10 +304,7 @@ def dataset_of_splits(
     name: str,
     splits: Sequence[tuple[Inputs, npt.NDArray[np.int32]]],
     class_names: tuple[str, ...],
-    *,
-    columns: tuple[Column, ...] = (),
-    groups: npt.NDArray[np.int32] | None = None,
-    notes: tuple[str, ...] = (),
+    **further: Any,
 ) -> Dataset:
     """A data set of a training file and a test split, or of one file that a test split is cut from.
 
@@ -314,18 +312,12 @@ def dataset_of_splits(
         name: for tables and messages.
         splits: inputs and labels of the training file and, if there is one, of the test split.
         class_names: one name per class.
-        columns: see `Dataset`.
-        groups: of all examples; see `Dataset`.
-        notes: see `Dataset`.
+        **further: columns, groups and notes of `Dataset`, over all examples.
 
     Raises:
         DataError: see `with_held_out_test` and `Dataset.from_splits`.
     """
     if len(splits) == 1:
-        return with_held_out_test(
-            name, *splits[0], class_names, columns=columns, groups=groups, notes=notes
-        )
+        return with_held_out_test(name, *splits[0], class_names, **further)
     train, test = splits
-    return Dataset.from_splits(
-        name, train, test, class_names, columns=columns, groups=groups, notes=notes
-    )
+    return Dataset.from_splits(name, train, test, class_names, **further)

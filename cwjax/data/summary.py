@@ -78,7 +78,7 @@ def summarise(dataset: Dataset) -> Summary:
         else:
             levels.setdefault(column.category, []).append(place)
     return Summary(
-        count_classes(dataset.train_labels, dataset.num_classes),
+        dataset.train_counts,
         count_classes(dataset.test_labels, dataset.num_classes),
         find_duplicates(dataset),
         tuple(numbers),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.figure import Figure
 
     from cwjax.report.page import ReportFigure
+
+Row = TypeVar("Row")
 
 MAX_ROWS = 20
 """Rows of a table; of longer ones the first and the last are shown."""
@@ -76,8 +78,7 @@ def _print_block(block: Block) -> None:
     match block:
         case Table():
             terminal.say(block.caption)
-            for line in terminal.table_lines(block, terminal.width()):
-                terminal.say(line)
+            terminal.say_table(block)
         case Paragraph() | Code():
             terminal.say(block.text)
         case Remarks():
@@ -135,7 +136,7 @@ def _shown(caption: str, number: int, noun: str) -> str:
     return caption if number <= MAX_ROWS else f"{caption} ({MAX_ROWS} of {number:,} {noun})"
 
 
-def _cut(rows: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
+def _cut(rows: Sequence[Row]) -> tuple[Row, ...]:
     if len(rows) <= MAX_ROWS:
         return tuple(rows)
     half = MAX_ROWS // 2
@@ -146,7 +147,7 @@ def _images(dataset: Dataset) -> ReportFigure:
     from cwjax.report.figures import Studio
 
     studio = Studio((), "", with_pdf=False)
-    labels = _cut_labels(dataset.num_classes)
+    labels = _cut(range(dataset.num_classes))
     return studio.figure(
         "images",
         "Training images",
@@ -157,13 +158,7 @@ def _images(dataset: Dataset) -> ReportFigure:
     )
 
 
-def _cut_labels(num_classes: int) -> list[int]:
-    labels = range(num_classes)
-    half = MAX_ROWS // 2
-    return [*labels] if num_classes <= MAX_ROWS else [*labels[:half], *labels[-half:]]
-
-
-def _draw(dataset: Dataset, labels: list[int]) -> Figure:
+def _draw(dataset: Dataset, labels: Sequence[int]) -> Figure:
     from matplotlib.figure import Figure
 
     from cwjax.report.class_plots import to_picture

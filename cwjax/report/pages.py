@@ -108,13 +108,6 @@ def side_by_side(studies: Sequence[tuple[StudyFile, StudyComparison]]) -> str:
     return html_page(side_by_side_page(studies))
 
 
-def page_html(page: Page) -> str:
-    """Any page as one file of HTML."""
-    from cwjax.report.html import html_page
-
-    return html_page(page)
-
-
 def _write(directory: StudyDirectory, page: Page, folder: str) -> None:
     from cwjax.report.html import html_page
     from cwjax.report.markdown import markdown_page

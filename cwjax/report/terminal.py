@@ -36,11 +36,9 @@ def print_comparison(
         width: in columns [default: the terminal's].
     """
     file = file or sys.stdout
-    console = Console(file=file, width=width)
     for table in _tables(study):
         say(table.caption, file, style="bold")
-        for line in table_lines(table, console.width):
-            say(line, file)
+        say_table(table, file, width)
         say("", file)
     for sentence in _sentences(study):
         say(sentence, file)
@@ -80,9 +78,11 @@ def _tables(study: StudyComparison) -> Iterator[Table]:
     yield from (table for table in others if table is not None)
 
 
-def width() -> int:
-    """Columns of the terminal."""
-    return Console().width
+def say_table(table: Table, file: TextIO | None = None, width: int | None = None) -> None:
+    """Prints a table without its caption; arguments as of `print_comparison`."""
+    file = file or sys.stdout
+    for line in table_lines(table, Console(file=file, width=width).width):
+        say(line, file)
 
 
 class _Console(Console):

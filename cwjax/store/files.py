@@ -8,6 +8,8 @@ import re
 import secrets
 from pathlib import Path
 
+from cwjax.errors import ConfigError
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """The file is afterwards the old one or the new one, whole, whatever happens in between."""
@@ -28,6 +30,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_new_file(label: str, path: Path) -> None:
+    """Checks that a path can be a file's.
+
+    Args:
+        label: what stands before the path in the message.
+        path: as the user gave it.
+
+    Raises:
+        ConfigError: it is a directory, or lies in none that exists.
+    """
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ConfigError(f"{label} {path}: give a file in a directory that exists")
 
 
 def file_name(arm: str) -> str:

@@ -185,6 +185,21 @@ def joined(
     return plan, study
 
 
+def runs_to_train(plan: Plan, directory: StudyDirectory, study: StudyFile) -> list[Run]:
+    """The runs that training must answer and that are neither stored nor failed.
+
+    Args:
+        plan: what the directory holds already included.
+        directory: of the study.
+        study: the content of its `study.json`.
+    """
+    return [
+        run
+        for run in plan.trained_runs
+        if run.key not in study.failed and not directory.has_run(run.key)
+    ]
+
+
 class _Driver:
     """Brings what a trainer yields into the directory.
 
@@ -241,14 +256,8 @@ class _Driver:
         runs = read_headers(self._directory, study) if study.looks else {}
         state = progress(study, runs)
         roots = {self._root(key) for key in state.expected}
-        missing = [
-            run
-            for run in self._plan.trained_runs
-            if run.key in roots
-            and run.key not in study.failed
-            and not self._directory.has_run(run.key)
-        ]
-        return state, missing
+        missing = runs_to_train(self._plan, self._directory, study)
+        return state, [run for run in missing if run.key in roots]
 
     def _root(self, key: RunKey) -> RunKey:
         """The run whose training answers a run in the end."""

@@ -6,6 +6,7 @@ parameters are the settings.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -125,6 +126,7 @@ def find_optimizer(text: str) -> Callable[..., optax.GradientTransformation]:
     return choose("--optimizer", text, OPTIMIZERS)
 
 
+@functools.cache  # every epoch of every run asks
 def find_schedule(text: str) -> Callable[..., float]:
     """The schedule that `--schedule` names, or ConfigError."""
     return choose("--schedule", text, SCHEDULES)

@@ -219,23 +219,26 @@ def counting(programs: Programs, traces: list[int]) -> Programs:
     return programs._replace(train_block=train_block)
 
 
+ROWS: list[dict[str, object]] = [
+    {},
+    {"class_weights": [3, 2, 1]},
+    {"focal_gamma": 2},
+    {"logit_bias": [-1, -2, -3]},
+    {"margin": [0.1, 0.2, 0.3], "scale": 30, "normalized_head": 1},
+    {"sampling_exponent": 0},
+    {"mixup_alpha": 1},
+    {"smoothing": 0.1},
+    {"second_stage_from": 2, "second_stage_head": 1, "second_stage_exponent": 0},
+]
+"""What arms of every kind change in the neutral row."""
+
+
 def test_one_trace_serves_every_arm_seed_and_length(tiny_dataset: Dataset) -> None:
     traces: list[int] = []
     programs = counting(programs_of(), traces)
-    rows = [
-        {},
-        {"class_weights": [3, 2, 1]},
-        {"focal_gamma": 2},
-        {"logit_bias": [-1, -2, -3]},
-        {"margin": [0.1, 0.2, 0.3], "scale": 30, "normalized_head": 1},
-        {"sampling_exponent": 0},
-        {"mixup_alpha": 1},
-        {"smoothing": 0.1},
-        {"second_stage_from": 2, "second_stage_head": 1, "second_stage_exponent": 0},
-    ]
     runs = [
         make_run(seed, 30 + index, num_epochs=3 if "second_stage_from" in row else 2, **row)
-        for index, row in enumerate(rows)
+        for index, row in enumerate(ROWS)
         for seed in range(3)
     ]
     finished = list(Engine(tiny_dataset, programs, CONFIG, cpu_lanes(1) * 2).train(runs))

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from test_engine import counting, make_run
+from test_engine import ROWS, counting, make_run
 from test_resume import numbers
 
 from cwjax.config import TrainConfig
@@ -283,18 +283,7 @@ def test_ten_arms_seeds_and_three_learning_rates_compile_once(tiny_dataset: Data
     traces: list[int] = []
     config = TrainConfig(num_epochs=2, batch_size=16, schedule="cosine", warmup=0.5)
     programs = counting(programs_of(MODELS["mlp"], config), traces)
-    rows: list[dict[str, object]] = [
-        {},
-        {"class_weights": [3, 2, 1]},
-        {"focal_gamma": 2},
-        {"logit_bias": [-1, -2, -3]},
-        {"margin": [0.1, 0.2, 0.3], "scale": 30, "normalized_head": 1},
-        {"sampling_exponent": 0},
-        {"mixup_alpha": 1},
-        {"smoothing": 0.1},
-        {"logit_scale": [1, 0.5, 0.2]},
-        {"second_stage_from": 2, "second_stage_head": 1, "second_stage_exponent": 0},
-    ]
+    rows = [*ROWS, {"logit_scale": [1, 0.5, 0.2]}]
     runs = [
         make_run(
             100 * number + 10 * seed + index,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -23,8 +22,9 @@ from cwjax.data.readers.npz import (
     groups_of,
     labels_to_int32,
     read_arrays,
+    refuse_arrays,
 )
-from cwjax.data.sources import ReadOptions, require_memory, user_path
+from cwjax.data.sources import ReadOptions, user_path
 from cwjax.data.split import dataset_of_splits
 from cwjax.errors import DataError
 
@@ -100,15 +100,8 @@ def _check_headers(group_array: str | None, file: Path, headers: Mapping[str, He
     if ("test_features" in headers) != ("test_labels" in headers):
         missing += sorted({"test_features", "test_labels"} - headers.keys())
     missing += [name for name in groups if name not in headers]
-    unknown = sorted(headers.keys() - names - {*groups})
-    if missing or unknown:
-        listing = ", ".join(ascii(name)[1:-1] for name in sorted(headers))
-        raise DataError(
-            f"{file}: has the arrays {listing:.500}; missing: {', '.join(missing) or 'none'}; "
-            f"unknown: {ascii(', '.join(unknown))[1:-1] or 'none':.500}; give features, labels [, "
-            "test_features, test_labels, class_names, feature_names], and groups by the name that "
-            "--group-column gives"
-        )
+    wanted = "features, labels [, test_features, test_labels, class_names, feature_names]"
+    refuse_arrays(file, headers, missing, names | {*groups}, wanted)
     for name in headers.keys() - {"class_names", "feature_names"}:
         features = "test_features" if name.startswith("test_") else "features"
         if headers[name].shape[:1] != headers[features].shape[:1]:
@@ -116,8 +109,6 @@ def _check_headers(group_array: str | None, file: Path, headers: Mapping[str, He
                 f"{file}: {name} has shape {headers[name].shape} for {features} "
                 f"{headers[features].shape}: give one per example"
             )
-    sizes = [math.prod(each.shape) * each.dtype.itemsize for each in headers.values()]
-    require_memory(file, sum(sizes))
 
 
 def _read_npz(file: Path, group_array: str | None) -> Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import zipfile
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -123,11 +123,11 @@ def read_arrays(
 
     Args:
         file: its path.
-        check: called with the arrays' headers before any data is read, so that a small file that
-            unpacks to many gigabytes can be refused.
+        check: called with the arrays' headers before any data is read.
 
     Raises:
-        DataError: the file is damaged or holds Python objects, or what check raises.
+        DataError: the file is damaged, holds Python objects or unpacks to more than this machine's
+            memory, or what check raises.
     """
     try:
         stream = file.open("rb")
@@ -145,6 +145,8 @@ def read_arrays(
                     name = member.filename.removesuffix(".npy")
                     headers[name] = _read_header(file, archive, member)
                 check(file, headers)
+                sizes = [math.prod(each.shape) * each.dtype.itemsize for each in headers.values()]
+                require_memory(file, sum(sizes))
                 for name in headers:
                     with archive.open(f"{name}.npy") as data:
                         arrays[name] = np.lib.format.read_array(data, allow_pickle=False)
@@ -205,8 +207,6 @@ def _check_headers(group_column: str | None, file: Path, headers: Mapping[str, H
                     f"{file}: {name} has shape {headers[name].shape} for {images.shape[0]} "
                     f"{images_name}: give one {kind} per image"
                 )
-    sizes = [math.prod(each.shape) * each.dtype.itemsize for each in headers.values()]
-    require_memory(file, sum(sizes))
 
 
 def _check_names(file: Path, found: Sequence[str], groups: Sequence[str]) -> None:
@@ -214,14 +214,39 @@ def _check_names(file: Path, found: Sequence[str], groups: Sequence[str]) -> Non
     missing = [name for name in (*names[:2], *groups) if name not in found]
     if (names[2] in found) != (names[3] in found):
         missing += [name for name in names[2:] if name not in found]
-    unknown = [ascii(name)[1:-1] for name in sorted(set(found) - {*names, *groups, "class_names"})]
+    refuse_arrays(
+        file,
+        found,
+        missing,
+        {*names, *groups, "class_names"},
+        "images, labels [, test_images, test_labels] or x_train, y_train [, x_test, y_test], "
+        "[class_names]",
+    )
+
+
+def refuse_arrays(
+    file: Path, found: Iterable[str], missing: Sequence[str], known: Container[str], wanted: str
+) -> None:
+    """Checks the names of arrays.
+
+    Args:
+        file: for the message.
+        found: names of its arrays.
+        missing: those that it lacks.
+        known: all that it may have.
+        wanted: what to give, for the message.
+
+    Raises:
+        DataError: one is missing or unknown.
+    """
+    names = sorted(found)
+    unknown = [ascii(name)[1:-1] for name in names if name not in known]
     if missing or unknown:
-        listing = ", ".join(ascii(name)[1:-1] for name in sorted(found))
+        listing = ", ".join(ascii(name)[1:-1] for name in names)
         raise DataError(
-            f"{file}: has the arrays {listing:.500}; missing: "
-            f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none':.500}; give "
-            "images, labels [, test_images, test_labels] or x_train, y_train [, x_test, y_test], "
-            "[class_names], and groups by the name that --group-column gives"
+            f"{file}: has the arrays {listing:.500}; missing: {', '.join(missing) or 'none'}; "
+            f"unknown: {', '.join(unknown) or 'none':.500}; give {wanted}, and groups by the name "
+            "that --group-column gives"
         )
 
 
