@@ -59,7 +59,7 @@ def classes(contents: CellContents, styles: Mapping[str, ArmStyle]) -> Figure:
         )  # fmt: skip
     samples.set_xlim(-0.5, len(order) - 0.5)
     samples.set_yticks([])
-    if len(contents.examples.samples):
+    if contents.examples.has_images:
         samples.set_ylabel("training\nimages")
     names = [shorten(contents.class_names[c], max(4, 90 // len(order))) for c in order]
     samples.set_xticks(range(len(order)), names, color=INK)
@@ -122,7 +122,7 @@ def _draw_weights(
 def _sample_strip(contents: CellContents, order: np.ndarray) -> np.ndarray:
     """A column of images per class, uint8 `[height, width]` or `[height, width, 3]`."""
     examples = contents.examples
-    if not len(examples.samples):  # features: a thin blank strip
+    if not examples.has_images:  # features: a thin blank strip
         return np.full((1, 20 * len(order)), 255, np.uint8)
     columns = [examples.samples[examples.sample_labels == label] for label in order]
     rows = min(3, max(len(column) for column in columns))

@@ -141,7 +141,7 @@ def _class_figures(studio: Studio, contents: CellContents) -> Iterator[ReportFig
     order = measured.class_order(contents.cell)
     counts = contents.records[0].class_counts[order]
     few = len(order) <= class_plots.MAX_CLASSES
-    has_images = len(contents.examples.samples) > 0
+    has_images = contents.examples.has_images
     yield studio.figure(
         "classes",
         "The classes, from head to tail",

@@ -34,6 +34,11 @@ class Examples:
     samples: np.ndarray  # uint8 [num_samples, height, width, channels], training images
     sample_labels: np.ndarray  # int32 [num_samples], ascending
 
+    @property
+    def has_images(self) -> bool:
+        """Whether the data are images; features have none to show."""
+        return len(self.samples) > 0
+
 
 def pick_examples(dataset: Dataset) -> Examples:
     """Evenly spaced images of the training file, class by class, and of the test split.
