@@ -191,7 +191,7 @@ class TrainConfig:
     """How one run is trained."""
 
     model: str = "cnn"
-    """Network to train:"""
+    """Network, or scikit-learn estimator, to train:"""
     optimizer: str = "rmsprop"
     """Optimiser:"""
     num_epochs: int = 12
@@ -209,6 +209,12 @@ class TrainConfig:
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """Precision of matrix products on accelerators; parameters and sums stay float32. CPU: float32
     only."""
+
+    @classmethod
+    def of_networks(cls) -> tuple[str, ...]:
+        """The settings that mean nothing to an estimator."""
+        names = (each.name for each in fields(cls))
+        return tuple(name for name in names if name not in ("model", "weight_normalization"))
 
     def __post_init__(self) -> None:
         require_choices(self)

@@ -26,6 +26,7 @@ class Purpose(enum.IntEnum):
     DROPOUT = 6
     HEAD_INIT = 7
     TEST_SPLIT = 9
+    ESTIMATOR = 10
 
 
 def rng(seed: int, purpose: Purpose, *counters: int) -> np.random.Generator:

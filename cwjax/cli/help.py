@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from cwjax.data.sources import SOURCES
+from cwjax.models.estimators import ESTIMATORS, PREFIX
 from cwjax.models.registry import MODELS
 from cwjax.training.optim import OPTIMIZERS
 
@@ -184,12 +185,16 @@ def _sources() -> tuple[str, ...]:
 
 
 def _models() -> tuple[str, ...]:
-    return _table({name: entry.about for name, entry in MODELS.items()})
+    about = {name: entry.about for name, entry in MODELS.items()}
+    return _table(about | {PREFIX + name: _first_line(make) for name, make in ESTIMATORS.items()})
 
 
 def _optimizers() -> tuple[str, ...]:
-    about = {name: inspect.getdoc(make) or "" for name, make in OPTIMIZERS.items()}
-    return _table({name: text.partition("\n")[0].rstrip(".") for name, text in about.items()})
+    return _table({name: _first_line(make) for name, make in OPTIMIZERS.items()})
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0].rstrip(".")
 
 
 _TABLES: dict[str, Callable[[], tuple[str, ...]]] = {

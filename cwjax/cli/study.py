@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cwjax.cli.command_line import given_flags, saved_on_signals
-from cwjax.config import DataConfig, DesignConfig, RuntimeConfig, StudyConfig
+from cwjax.config import DataConfig, DesignConfig, RuntimeConfig, StudyConfig, TrainConfig
 from cwjax.errors import ConfigError
+from cwjax.models.estimators import is_estimator
 
 if TYPE_CHECKING:  # NumPy and pandas take a second to import, and a wrong flag is told without
     from cwjax.study.run import Event
@@ -72,23 +73,29 @@ def train(data: Sequence[DataConfig], flags: StudyFlags, arguments: Sequence[str
     if output.list_arms:
         print_arms()
         return 0
-    config = _study(data, flags.design, given_flags(arguments))
+    given = given_flags(arguments)
+    config = _study(data, flags.design, given)
 
     from cwjax.cli import progress
     from cwjax.cli.reading import reading_bar
     from cwjax.data.sources import ReadOptions
     from cwjax.store.directory import check_directory
-    from cwjax.study.plan import make_plan
+    from cwjax.study.plan import lay_out, load_datasets, parse_design, with_default_test_split
     from cwjax.study.run import run_plan
 
     if output.tensorboard:
         from cwjax.report.tensorboard import require_tensorboard
 
         require_tensorboard()
-    directory = output.out or Path("results") / directory_name(config)
-    check_directory(directory)
+    check_directory(output.out or Path("results") / directory_name(config))
+    design = parse_design(config)
     with reading_bar(quiet=output.quiet) as reading:
-        plan = make_plan(config, ReadOptions(flags.runtime.data_dir, progress=reading))
+        options = ReadOptions(flags.runtime.data_dir, progress=reading)
+        datasets = load_datasets(config.data, options)
+    if "--test-split" not in given:
+        config = with_default_test_split(config, datasets)
+    plan = lay_out(design, config.data, datasets)
+    directory = output.out or Path("results") / directory_name(config)
     if output.dry_run:
         from cwjax.cli.estimate import print_estimate
 
@@ -104,6 +111,14 @@ def _study(data: Sequence[DataConfig], design: DesignConfig, given: set[str]) ->
     """The study, after refusing flags that would do nothing or something else than is meant."""
     if "--imbalance-factor" in given and all(each.imbalance == "none" for each in data):
         raise ConfigError("--imbalance-factor has no effect with --imbalance none: leave it out")
+    if is_estimator(design.train.model):
+        names = (*TrainConfig.of_networks(), "platform", "no_compile_cache")
+        useless = sorted(given & {"--" + name.replace("_", "-") for name in names})
+        if useless:
+            raise ConfigError(
+                f"{useless[0]} is of networks and has no effect with --model "
+                f"{design.train.model}: leave it out"
+            )
     if design.seeds is not None:
         if "--num-seeds" in given and len(design.seeds) != design.num_seeds:
             raise ConfigError(
