@@ -24,9 +24,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import numpy.typing as npt
-from joblib.externals import cloudpickle
 from threadpoolctl import threadpool_limits
 
 from cwjax.arms.row import ArmRow
