@@ -229,7 +229,7 @@ def verdict_sentence(comparison: Comparison, metric: Metric) -> str:
     if key == "no_randomness":
         return (
             f"No verdict: {who} give the same result on every seed, so the seeds show no "
-            f"variation: {apart}."
+            f"variation: {apart}. With --test-split per-seed each seed draws its own examples."
         )
     if key == "too_few_seeds":
         return f"{_seeds_missing(comparison)}; {apart} so far."
@@ -575,9 +575,10 @@ def training_notes(study: StudyComparison) -> list[str]:
         for number, arms in sorted(by_number.items(), reverse=True):
             never, they_are = ("never predict", "they are") if len(arms) > 1 else (
                 "never predicts", "it is")  # fmt: skip
+            why = f": {they_are} not trained to the end; consider more epochs"
             sentences.append(
-                f"{listed(arms)} {never} {number} of {cell.num_classes} classes{where}: "
-                f"{they_are} not trained to the end; consider more epochs."
+                f"{listed(arms)} {never} {number} of {cell.num_classes} classes{where}"
+                f"{why if study.design.has_epochs else ''}."
             )
     return sentences
 
