@@ -102,8 +102,6 @@ class DesignFacts:
     """What the adjusted p of this judging is held against."""
     critical_value: float | None = None
     """|t| of the simultaneous intervals."""
-    has_epochs: bool = True
-    """Whether more of them could have been trained; estimators have none."""
     splits_are_new: bool = False
     """Whether every seed draws its own test split, so that `analysis.resampled` judges."""
     num_runs: int = 0

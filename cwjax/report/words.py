@@ -573,12 +573,11 @@ def training_notes(study: StudyComparison) -> list[str]:
         for arm, classes in cell.never_predicted.items():
             by_number.setdefault(len(classes), []).append(arm)
         for number, arms in sorted(by_number.items(), reverse=True):
-            never, they_are = ("never predict", "they are") if len(arms) > 1 else (
-                "never predicts", "it is")  # fmt: skip
-            why = f": {they_are} not trained to the end; consider more epochs"
+            never, they_have = ("never predict", "they have") if len(arms) > 1 else (
+                "never predicts", "it has")  # fmt: skip
             sentences.append(
-                f"{listed(arms)} {never} {number} of {cell.num_classes} classes{where}"
-                f"{why if study.design.has_epochs else ''}."
+                f"{listed(arms)} {never} {number} of {cell.num_classes} classes{where}: "
+                f"{they_have} not learnt them; where networks are trained, consider more epochs."
             )
     return sentences
 

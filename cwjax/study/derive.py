@@ -204,7 +204,6 @@ def _design_facts(study: StudyFile, state: Progress, primary: JudgedStudy) -> De
         times_judged=0 if last is None else last.look,
         alpha=error_rate(study.analysis.confidence) if last is None else last.alpha,
         critical_value=primary.critical_value,
-        has_epochs=not study.estimators,
         splits_are_new=split_sizes(study) is not None,
         num_runs=len(state.expected),
         num_runs_without_looks=len(study.run_keys),
