@@ -289,7 +289,7 @@ def _data_sentence(contents: CellContents) -> str:
     return (
         f"{words.count(num_seeds, 'seed')}, the same for every arm; {largest:,} down to "
         f"{smallest:,} training examples per class; judged on "
-        f"{contents.cell.dataset.num_test:,} test examples."
+        f"{contents.cell.num_test(contents.seeds[0]):,} test examples."
     )
 
 

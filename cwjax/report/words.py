@@ -641,9 +641,10 @@ def definitions(study: StudyComparison) -> list[str]:
         )
     sentences.append("P(better): the share of seeds on which the arm wins; ties count half.")
     if study.family_size > 1:
+        which = "Both intervals" if has_new_test_sets(study) else "The interval"
         sentences.append(
-            "Both intervals and p are adjusted for all comparisons together; the interval alone is "
-            "what an arm would have if it were the only one."
+            f"{which} and p are adjusted for all comparisons together; the interval alone is what "
+            "an arm would have if it were the only one."
         )
     if any(entry.pairing.control for entry in study.comparisons):
         sentences.append(

@@ -109,8 +109,7 @@ def _check_record(directory: StudyDirectory, cell: StoredCell, record: RunRecord
     """A run of the same arm and seed may have been copied from another study."""
     name = directory.run_path(record.key).name
     counts = cell.class_counts.get(record.key.seed)
-    num_test, _ = cell.split_sizes.get(record.key.seed, (cell.dataset.num_test, None))
-    shape = (num_test, len(cell.dataset.class_names))
+    shape = (cell.num_test(record.key.seed), len(cell.dataset.class_names))
     if tuple(record.class_counts.tolist()) != counts or record.test_logits.shape != shape:
         raise ConfigError(
             f"{name} is of another study: it has {record.class_counts.tolist()} training examples "

@@ -124,6 +124,11 @@ class StoredCell:
     width: int | None = None
     """Runs side by side in one program; None on CPU, or before the first run."""
 
+    def num_test(self, seed: int) -> int:
+        """How many test examples a seed is judged on."""
+        drawn = self.split_sizes.get(seed)
+        return self.dataset.num_test if drawn is None else drawn[0]
+
 
 @dataclass(frozen=True)
 class Failure:

@@ -189,9 +189,14 @@ def parse_design(config: StudyConfig, estimators: Estimators | None = None) -> D
         raise ConfigError(
             f"--baseline {config.baseline} names {len(baseline)} arms: give a single one"
         )
-    arms = parse_arms(config.arms)
+    arms = (*baseline, *(arm for arm in parse_arms(config.arms) if arm != baseline[0]))
+    if looks and len(arms) == 1:
+        raise ConfigError(
+            f"--max-seeds has nothing to decide about {arms[0]} alone: give another arm, or "
+            "--num-seeds"
+        )
     design = Design(
-        arms=(*baseline, *(arm for arm in arms if arm != baseline[0])),
+        arms=arms,
         seeds=config.all_seeds,
         null_control=config.null_control,
         train=train,

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from cwjax.analysis.family import JudgedStudy
 from cwjax.analysis.results import LookFacts, StudyComparison
 from cwjax.arms.posthoc import RunOutputs, apply_post_hoc
 from cwjax.config import RuntimeConfig, StudyConfig
@@ -216,8 +215,7 @@ class _Driver:
         for key in stored:
             record = self._directory.read_run(key)  # whole: damage is told before anything trains
             yield RunStored(key, record.status, defined_scores(record))
-        if state.judged is not None:
-            yield _look_taken(state.judged)
+        yield from _look_taken(state)
         while missing:
             continued_runs = sum(len(saved.state.runs) for saved in begun)
             self._directory.log("training", runs=len(missing), continued=continued_runs)
@@ -225,9 +223,9 @@ class _Driver:
             looks_before = state.num_looks
             state, missing = self._next()
             begun = []
-            if state.judged is not None and state.num_looks > looks_before:
+            if state.num_looks > looks_before:
                 self._directory.log("look", look=state.num_looks)
-                yield _look_taken(state.judged)
+                yield from _look_taken(state)
                 if missing:
                     yield self._planned(state, missing, begun)
 
@@ -409,6 +407,9 @@ class _Driver:
         )
 
 
-def _look_taken(judged: JudgedStudy) -> LookTaken:
-    going_on = {entry.pairing.key for entry in judged.comparisons if entry.needs_seeds}
-    return LookTaken(look_facts(judged)[-1], len(going_on))
+def _look_taken(state: Progress) -> Iterator[LookTaken]:
+    """The last planned look; nothing before the first, or where every comparison is refused."""
+    looks = () if state.judged is None else look_facts(state.judged)
+    if looks and state.judged is not None:
+        going_on = {entry.pairing.key for entry in state.judged.comparisons if entry.needs_seeds}
+        yield LookTaken(looks[-1], len(going_on))

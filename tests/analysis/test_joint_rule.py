@@ -18,12 +18,16 @@ from cwjax.analysis.resampled import Resampled, judge_resampled
 LOOKS = (8, 10, 15, 20, 30)
 
 
-def cases(quick, thorough):
-    """Parameters of a few seconds each, and those of minutes that `-m slow` runs."""
-    return [*quick, *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in thorough)]
+def cases(quick, thorough, slow=()):
+    """Parameters of seconds each, of minutes (`-m exhaustive`), and of seconds that add up."""
+    return [
+        *quick,
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in slow),
+        *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in thorough),
+    ]
 
 
-ARMS = cases([(1, 400), (5, 300)], [(1, 1_000), (5, 1_000), (18, 600)])
+ARMS = cases([(1, 400)], [(1, 1_000), (5, 1_000), (18, 600)], slow=[(5, 300)])
 
 
 def standard_error(rate, draws):
@@ -203,8 +207,9 @@ OFTEN = tuple(range(6, 31, 2))
 @pytest.mark.parametrize(
     ("sizes", "m", "draws"),
     cases(
-        [((10, 20, 30), 5, 600), (OFTEN, 1, 600)],
+        [((10, 20, 30), 5, 600)],
         [(sizes, m, 1_000) for sizes in ((10, 20, 30), OFTEN) for m in (1, 5, 18)],
+        slow=[(OFTEN, 1, 600)],
     ),
 )
 def test_family_wise_error_of_unplanned_looks(sizes, m, draws, record_property):
@@ -276,18 +281,14 @@ SMOOTH = sorted(name for name, metric in METRICS.items() if metric.new_test_sets
 @pytest.mark.parametrize(
     ("metric", "num_seeds", "per_class", "draws"),
     cases(
-        [
-            ("balanced_accuracy", 30, 10, 400),
-            ("macro_f1", 10, 10, 400),
-            ("auroc", 10, 10, 300),
-            ("average_precision", 10, 10, 300),
-        ],
+        [("balanced_accuracy", 30, 10, 400), ("macro_f1", 10, 10, 400)],
         [
             (metric, num_seeds, per_class, 400)
             for metric in SMOOTH
             if not metric.startswith("recall_") or metric == "recall_tail"
             for num_seeds, per_class in ((30, 10), (30, 100))
         ],
+        slow=[("auroc", 10, 10, 300), ("average_precision", 10, 10, 300)],
     ),
 )
 def test_false_better_under_a_population_null(metric, num_seeds, per_class, draws, record_property):

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.results import StudyComparison
+from cwjax.data.dataset import Dataset
 from cwjax.report import class_plots, curves, disagreements, layout, plots, style
 from cwjax.report.disagreements import Disagreement, draw_disagreements, find_disagreements
 from cwjax.report.figures import Studio
@@ -230,6 +231,18 @@ def test_names_are_text_in_every_figure(tmp_path: Path) -> None:
         assert shorten(name, 14) in found
     assert r"\u202e" in shorten(NASTY[2])
     assert "\u202e" not in found
+
+
+def test_features_have_no_pictures(tmp_path: Path) -> None:
+    images = make_dataset()
+    values = images.inputs[:, :, 0, 0].astype(np.float32)
+    dataset = Dataset("toy", values, images.labels, images.num_train, images.class_names)
+    write_study(tmp_path / "study", {"uniform": 0.0, "balanced": 0.9}, 4, dataset=dataset)
+    figures = {figure.name: figure for figure in report_figures(load(tmp_path / "study"))}
+    assert "disagreements" not in figures
+    classes = figures["classes"]
+    assert "training images" not in classes.caption + classes.alt + classes.svg
+    assert classes.alt.endswith("class weights of each arm.")
 
 
 def test_a_run_that_failed_is_no_obstacle(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from cwjax.study.judge import progress
 from cwjax.study.manifest import continued
 from cwjax.study.merge import merge
 from cwjax.study.run import Finished, LookTaken, Planned, run
+from cwjax.training import chunk
 
 ONE_CORE = RuntimeConfig(max_parallel_runs=1)
 LOOKS = (8, 10)
@@ -109,6 +110,22 @@ def test_a_study_that_was_closed_in_the_middle_of_a_look_gives_the_same_bytes(
     events.close()
     list(run(settings, tmp_path / "b", ONE_CORE))
     assert content(tmp_path / "b") == content(unbroken)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_look_at_comparisons_that_are_all_refused_ends_the_study(
+    tiny_config: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no batches today")
+
+    monkeypatch.setattr(chunk, "epoch_blocks", broken)
+    settings = dataclasses.replace(tiny_config, max_seeds=7, looks=(6, 7))
+    events = list(run(settings, tmp_path, ONE_CORE))
+    assert not any(isinstance(event, LookTaken) for event in events)
+    assert isinstance(events[-1], Finished)
+    assert len(StudyDirectory(tmp_path).known_study().failures) == 12
+    assert events[-1].comparison.comparisons[0].verdict.key == "refused"
 
 
 @pytest.mark.fault(99)

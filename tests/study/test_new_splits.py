@@ -38,6 +38,7 @@ def test_the_verdict_is_that_of_nadeau_and_bengio(
     written, found = study
     ((num_test, num_train),) = set(written.cells[PER_SEED.name()].split_sizes.values())
     p_values = []
+    assert written.cells[PER_SEED.name()].num_test(3) == num_test
     for entry in found.comparisons:
         differences = np.array(entry.differences)
         error = np.sqrt((1 / 10 + num_test / num_train) * differences.var(ddof=1))

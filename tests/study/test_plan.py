@@ -163,6 +163,10 @@ def test_what_describes_a_plan_holds_its_runs(make: Any) -> None:
             "--baseline tau_norm is not trained: give a trained arm",
         ),
         ({"arms": ("focal", "focal:gamma=2")}, "given twice"),
+        (
+            {"arms": ("uniform",), "max_seeds": 8, "null_control": True},
+            "--max-seeds has nothing to decide about uniform alone: give another arm, or",
+        ),
     ],
 )
 def test_names_are_checked_before_any_data_are_read(settings: dict[str, Any], message: str) -> None:
