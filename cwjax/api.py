@@ -1,8 +1,16 @@
-"""For notebooks and programs: what a comparison found, in numbers and as a sentence."""
+"""For notebooks and programs: studies of arrays in memory, and what a comparison found."""
 
 from __future__ import annotations
 
+import html
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
@@ -12,10 +20,267 @@ from cwjax.analysis.intervals import finite_array
 from cwjax.analysis.metrics import Metric, find_metric
 from cwjax.analysis.paired import Judged
 from cwjax.analysis.pairing import ArmScores, Pairing
+from cwjax.analysis.results import StudyComparison
 from cwjax.analysis.rules import Rules
 from cwjax.analysis.stats import PairedEstimates
-from cwjax.errors import ConfigError
+from cwjax.config import AnalysisConfig, DataConfig, RuntimeConfig, StudyConfig, TrainConfig
+from cwjax.data.arrays import dataset_from_arrays
+from cwjax.data.dataset import Dataset
+from cwjax.data.sources import ReadOptions
+from cwjax.errors import ConfigError, check_name
 from cwjax.report import words
+from cwjax.store.directory import StudyDirectory
+
+if TYPE_CHECKING:  # half a second, and not needed by `paired_comparison`
+    import pandas as pd
+
+    from cwjax.study.plan import Plan
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a report, as a notebook shows it."""
+
+    name: str
+    svg: str
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+
+class Study:
+    """A finished study: what was found, in data frames, figures and a report.
+
+    A notebook shows its verdicts; `print` gives them in words.
+
+    Attributes:
+        directory: of its runs and everything that is derived from them.
+        comparison: every fact that the report states.
+    """
+
+    def __init__(self, directory: Path, comparison: StudyComparison) -> None:
+        self.directory = directory
+        self.comparison = comparison
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """A row per comparison: data, arm, verdict, difference with its interval, p, seeds.
+
+        Differences are fractions where the metric is one; `ci_low` and `ci_high` hold for all
+        comparisons together.
+        """
+        import pandas as pd
+
+        rows = []
+        for entry in self.comparison.comparisons:
+            judged, interval = entry.judged, None if entry.judged is None else entry.judged.interval
+            rows.append(
+                {
+                    "cell": entry.pairing.cell,
+                    "arm": entry.pairing.treatment,
+                    "baseline": entry.pairing.baseline,
+                    "verdict": words.verdict_label(entry),
+                    "difference": None if judged is None else judged.difference,
+                    "ci_low": None if interval is None else interval.ci_low,
+                    "ci_high": None if interval is None else interval.ci_high,
+                    "p": None if judged is None else judged.p,
+                    "num_seeds": len(entry.seeds),
+                    "sentence": words.full_verdict(entry, self.comparison.metric),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """A row per run: cell, arm, seed, status and every metric on the test split."""
+        import pandas as pd
+
+        return pd.read_parquet(self.directory / "scores.parquet")
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """A row per comparison, metric and seed: the arm's score less the baseline's."""
+        import pandas as pd
+
+        entries = (*self.comparison.comparisons, *self.comparison.secondary)
+        return pd.DataFrame(
+            [
+                (entry.pairing.cell, entry.pairing.treatment, entry.metric, seed, difference)
+                for entry in entries
+                for seed, difference in zip(entry.seeds, entry.differences, strict=True)
+            ],
+            columns=["cell", "arm", "metric", "seed", "difference"],
+        )
+
+    @property
+    def figures(self) -> list[str]:
+        """Names for `figure`."""
+        return sorted(path.stem for path in self.directory.glob("figures/*.svg"))
+
+    def figure(self, name: str) -> Figure:
+        """A figure of the report.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        check_name("name", name, self.figures)
+        return Figure(name, (self.directory / "figures" / f"{name}.svg").read_text("utf-8"))
+
+    def report(self, path: Path | str) -> Path:
+        """Writes the report to a file of HTML that needs no other file.
+
+        Raises:
+            ConfigError: the path is a directory, or lies in none that exists.
+        """
+        path = Path(path)
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise ConfigError(f"path is {path}: give a file in a directory that exists")
+        shutil.copyfile(self.directory / "report.html", path)
+        return path
+
+    def __str__(self) -> str:
+        return "\n".join(self._sentences())
+
+    def _sentences(self) -> list[str]:
+        metric = self.comparison.metric
+        return [words.full_verdict(entry, metric) for entry in self.comparison.comparisons]
+
+    def _repr_html_(self) -> str:
+        sentences = "".join(f"<li>{html.escape(text)}</li>" for text in self._sentences())
+        pictures = "".join(self.figure(name).svg for name in self.figures if name == "differences")
+        title = html.escape(words.headline(self.comparison))
+        return f"<p><b>{title}</b></p><ul>{sentences}</ul>{pictures}"
+
+
+def compare(
+    data: Any,
+    labels: Any = None,
+    *,
+    arms: Sequence[str] = ("uniform", "balanced"),
+    seeds: int | Sequence[int] = 10,
+    max_seeds: int | None = None,
+    model: Any = "auto",
+    test: tuple[Any, Any] | None = None,
+    groups: Sequence[Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    metric: str = "balanced_accuracy",
+    smallest_effect: float | None = None,
+    confidence: float = 0.95,
+    train: TrainConfig | None = None,
+    runtime: RuntimeConfig | None = None,
+    directory: Path | str | None = None,
+    progress: bool = True,
+) -> Study:
+    """Trains every arm on every seed and judges the arms: the command `cwjax compare` in Python.
+
+    Args:
+        data: images `[n, height, width(, channels)]`, uint8, features `[n, num_features]`, or a
+            data frame of numbers and categories; with `labels`. Or, alone: a `Dataset`, a
+            `DataConfig`, or a source's name as `--dataset` takes it.
+        labels: `[n]`, of any type.
+        arms: as `--arms` takes them.
+        seeds: how many, or which.
+        max_seeds: train until the answer is known, on at most so many seeds (instead of `seeds`).
+        model: as `--model` takes it; or a class or function `(input_shape, num_classes, rngs) ->
+            nnx.Module`.
+        test: inputs and labels of a test split; without one a stratified fifth is held out.
+        groups: `[n]`: examples of one group never stand on both sides of a split.
+        class_names: one name per class, for labels 0, 1, ….
+        metric: the one that is judged.
+        smallest_effect: the smallest difference that would matter, in the unit of the metric.
+        confidence: of all intervals together.
+        train: how every run is trained; its `model` counts where `model` is not given.
+        runtime: how to use the machine.
+        directory: of the results, new or to be continued; without one they are kept until the
+            study is forgotten.
+        progress: show the plan and a bar.
+
+    Returns:
+        The finished study.
+
+    Raises:
+        ConfigError: (a ValueError) an argument that cannot be used.
+    """
+    from cwjax.study.plan import lay_out, make_plan, parse_design
+
+    if (labels is None) != isinstance(data, str | Dataset | DataConfig):
+        raise ConfigError("labels go with arrays, and with them alone: give X and y, or a source")
+    given = {"test": test, "groups": groups, "class_names": class_names}
+    useless = [name for name, value in given.items() if value is not None and labels is None]
+    if useless:
+        raise ConfigError(f"{useless[0]} goes with arrays: leave it out")
+    if labels is not None:
+        data = dataset_from_arrays(data, labels, **given)
+    where = _data_config(data)
+    settings = {"max_seeds": max_seeds}
+    if max_seeds is None:
+        settings |= {"num_seeds": seeds} if isinstance(seeds, int) else {"seeds": tuple(seeds)}
+    config = StudyConfig(
+        data=(where,),
+        arms=tuple(arms),
+        train=train or TrainConfig(),
+        analysis=AnalysisConfig(
+            metric=metric, smallest_effect=smallest_effect, confidence=confidence
+        ),
+        **settings,
+    )
+    runtime = runtime or RuntimeConfig()
+    if isinstance(data, Dataset):
+        plan = lay_out(parse_design(config), config.data, {where.dataset: data})
+    else:
+        plan = make_plan(config, ReadOptions(runtime.data_dir))
+    return train_plan(plan, directory, runtime, show_progress=progress)
+
+
+def _data_config(data: Any) -> DataConfig:
+    """The data of the study's one cell; a data set in memory is named like the file it could be."""
+    if isinstance(data, DataConfig):
+        return data
+    if isinstance(data, str):
+        return DataConfig(dataset=data)
+    kind = "features" if data.is_features else "npz"
+    return DataConfig(dataset=f"{kind}:{data.name}.npz", imbalance="none")
+
+
+def train_plan(
+    plan: Plan, directory: Path | str | None, runtime: RuntimeConfig, *, show_progress: bool
+) -> Study:
+    """Trains what is missing of a plan, and opens the study.
+
+    Args:
+        plan: of the study.
+        directory: as in `compare`.
+        runtime: how to use the machine.
+        show_progress: print the plan and draw a bar.
+    """
+    from cwjax.cli.progress import follow
+    from cwjax.study.run import run_plan
+
+    path = Path(tempfile.mkdtemp(prefix="cwjax-")) if directory is None else Path(directory)
+    try:
+        finished = follow(run_plan(plan, path, runtime), path, quiet=not show_progress)
+    except BaseException:
+        if directory is None:
+            shutil.rmtree(path)
+        raise
+    study = Study(path, finished.comparison)
+    if directory is None:
+        weakref.finalize(study, shutil.rmtree, path)
+    return study
+
+
+def open_study(directory: Path | str) -> Study:
+    """A study that was trained before, from its directory.
+
+    Raises:
+        ConfigError: it holds no study, or one that is not finished.
+    """
+    from cwjax.store.directory import open_study
+    from cwjax.study.derive import derive
+
+    StudyDirectory(Path(directory)).known_study()  # nothing is created where there is none
+    with open_study(Path(directory)) as opened:
+        return Study(Path(directory), derive(opened))
 
 
 @dataclass(frozen=True)

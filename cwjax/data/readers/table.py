@@ -88,15 +88,49 @@ def _decode(files: list[Path], settings: SourceConfig) -> Dataset:
             require_column(file, frame, name, "give another --drop-columns")
         taken = {settings.label_column, settings.group_column, *settings.drop_columns}
         frames.append(frame.drop(columns=[name for name in frame.columns if name in taken]))
+    assert class_names is not None
+    return dataset_of_frames(
+        files[0].stem,
+        files,
+        frames,
+        labels,
+        class_names,
+        encode_groups(files[0], groups) if groups else None,
+        settings,
+    )
+
+
+def dataset_of_frames(
+    name: str,
+    files: list[Path],
+    frames: list[pd.DataFrame],
+    labels: list[npt.NDArray[np.int32]],
+    class_names: tuple[str, ...],
+    groups: npt.NDArray[np.int32] | None,
+    settings: SourceConfig,
+) -> Dataset:
+    """A data set of one table, or of two of which the second is the test split.
+
+    Args:
+        name: for tables and messages.
+        files: where they are from, for messages.
+        frames: a row per example, a column per number or category; rows numbered from 0.
+        labels: of each frame's rows.
+        class_names: one name per class.
+        groups: of all rows; see `Dataset`.
+        settings: which columns are numbers or categories, where that is not to be found out.
+
+    Raises:
+        DataError: a column or row that cannot be used.
+    """
     types = _find_types(files[0], frames[0], settings)
     features, columns, notes = _encode(files, frames, types)
-    assert class_names is not None
     return dataset_of_splits(
-        files[0].stem,
+        name,
         list(zip(features, labels, strict=True)),
         class_names,
         columns=columns,
-        groups=encode_groups(files[0], groups) if groups else None,
+        groups=groups,
         notes=(*types.notes, *notes),
     )
 
