@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cwjax.api import paired_comparison
+    from cwjax.api_estimators import compare_estimators
     from cwjax.arms.arm import ArmContext, scheme
     from cwjax.arms.row import ArmRow
     from cwjax.arms.schemes import weighted_row
@@ -38,6 +39,7 @@ __all__ = [
     "RuntimeConfig",
     "StudyConfig",
     "TrainConfig",
+    "compare_estimators",
     "load_dataset",
     "paired_comparison",
     "run",
@@ -56,6 +58,7 @@ _HOMES = {
     "RuntimeConfig": "cwjax.config",
     "StudyConfig": "cwjax.config",
     "TrainConfig": "cwjax.config",
+    "compare_estimators": "cwjax.api_estimators",
     "load_dataset": "cwjax.data.sources",
     "paired_comparison": "cwjax.api",
     "run": "cwjax.study.run",

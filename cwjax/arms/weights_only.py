@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import numpy as np
 
-from cwjax.arms.arm import Arm
+from cwjax.arms.arm import NULL_CONTROL, SCHEMES, Arm, ArmContext, scheme
+from cwjax.arms.grammar import ALL
 from cwjax.arms.row import ArmRow, uniform_row
 from cwjax.errors import ConfigError
 
@@ -61,3 +66,32 @@ def _refuse(arm: Arm, reason: str) -> None:
         f"arm {str(arm)!r} {reason}, which an estimator does not have: with --model estimator: "
         "give class weights (cwjax compare --list-arms) and posthoc_logit_adjusted"
     )
+
+
+@contextmanager
+def whole_estimator_arms(names: Sequence[str]) -> Iterator[None]:
+    """Within it each name is an arm of its own, without weights, for a whole estimator.
+
+    Args:
+        names: of the arms.
+
+    Raises:
+        ConfigError: a name that is none, or that of a scheme.
+    """
+    for name in names:
+        if name in SCHEMES or name in (ALL, NULL_CONTROL):
+            raise ConfigError(f"arms has {name!r}, which is a scheme's name: give it another")
+        if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+            raise ConfigError(f"arms has {name!r}: give names of letters, digits and _")
+    for name in names:
+
+        def whole(context: ArmContext) -> ArmRow:
+            return uniform_row(context.num_classes)
+
+        whole.__name__ = name
+        scheme(formula="an estimator as it is", source="", kind="training")(whole)
+    try:
+        yield
+    finally:
+        for name in names:
+            SCHEMES.pop(name, None)
