@@ -19,7 +19,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cwjax.errors import ConfigError
 
-Imbalance = Literal["none", "long_tailed", "step"]
+Profile = Literal["none", "long_tailed", "step"]
+Imbalance = Literal["auto", "none", "long_tailed", "step"]
+
+BALANCED_DATASETS = ("mnist5k", "mnist", "fashion_mnist")
+"""Made imbalanced unless told otherwise; other data are taken as they are."""
 TestSplit = Literal["fixed", "per-seed"]
 Policy = Literal["drop-pair", "worst-score"]
 
@@ -117,8 +121,9 @@ class DataConfig:
 
     dataset: str = "mnist5k"
     """Data set, by its source and, for some, its place:"""
-    imbalance: Imbalance = "long_tailed"
-    """Profile that the training split is subsampled to; the test split stays as it is."""
+    imbalance: Imbalance = "auto"
+    """Profile that the training split is subsampled to; the test split stays as it is. auto:
+    long_tailed for mnist5k, mnist and fashion_mnist, and where a factor is given; else none."""
     imbalance_factor: float = 50.0
     """Examples of the largest class per example of the smallest, at least 1."""
     permute_classes: bool = False
@@ -133,6 +138,10 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_choices(self)
+        if self.imbalance == "auto":
+            asked = self.permute_classes or self.imbalance_factor != DataConfig.imbalance_factor
+            skewed = asked or self.dataset in BALANCED_DATASETS
+            object.__setattr__(self, "imbalance", "long_tailed" if skewed else "none")
         require(
             self.protocol == "cwjax" or self.test_split == "fixed",
             "--protocol notebook keeps the order of the file: leave out --test-split per-seed",

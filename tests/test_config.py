@@ -29,7 +29,11 @@ from cwjax.errors import ConfigError
         (DataConfig, {"imbalance_factor": 0.5}, "--imbalance-factor is 0.5: give a finite number"),
         (DataConfig, {"imbalance_factor": float("nan")}, "--imbalance-factor is nan"),
         (DataConfig, {"imbalance_factor": float("inf")}, "--imbalance-factor is inf"),
-        (DataConfig, {"imbalance": "steps"}, "--imbalance is 'steps': choose one of none, long_"),
+        (
+            DataConfig,
+            {"imbalance": "steps"},
+            "--imbalance is 'steps': choose one of auto, no",
+        ),
         (DataConfig, {"protocol": "notebook"}, "give --imbalance none, not long_tailed"),
         (DataConfig, {"imbalance": "none", "permute_classes": True}, "has no effect without an im"),
         (TrainConfig, {"num_epochs": 0}, "--num-epochs is 0"),
@@ -98,3 +102,19 @@ def test_settings_import_nothing_that_is_slow() -> None:
     code = "import sys, cwjax.config; print({'numpy', 'jax', 'msgspec'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.stdout, result.stderr) == ("set()\n", "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "long_tailed"),
+        ({"dataset": "mnist"}, "long_tailed"),
+        ({"dataset": "folder:photos"}, "none"),
+        ({"dataset": "folder:photos", "imbalance_factor": 10.0}, "long_tailed"),
+        ({"dataset": "folder:photos", "permute_classes": True}, "long_tailed"),
+        ({"dataset": "folder:photos", "imbalance": "step"}, "step"),
+        ({"imbalance": "none"}, "none"),
+    ],
+)
+def test_data_of_ones_own_are_taken_as_they_are(settings: dict[str, Any], expected: str) -> None:
+    assert DataConfig(**settings).imbalance == expected

@@ -71,12 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cwjax.report.describe import describe_page, print_page
 
     summary = summarise(dataset)
-    data = next_data(dataset, flags.data.source, flags.settings)
+    data = DataConfig(dataset=flags.data.source, source=flags.settings)
     page = describe_page(
         dataset,
         summary,
         guessed_seconds(dataset, data),
-        next_command(dataset, data),
+        next_command(data),
         with_figure=flags.html is not None,
     )
     print_page(page)
@@ -97,28 +97,9 @@ def load(data: SourceFlags, settings: SourceConfig) -> Dataset:
         return load_dataset(data.source, ReadOptions(data.data_dir, settings, progress))
 
 
-def next_data(dataset: Dataset, source: str, settings: SourceConfig) -> DataConfig:
-    """The data of the study that comes next: as they are if imbalanced, else with a profile."""
-    from cwjax.data.dataset import count_classes
-
-    counts = count_classes(dataset.train_labels, dataset.num_classes)
-    as_it_is = DataConfig(dataset=source, imbalance="none", source=settings)
-    profile = DataConfig(dataset=source, source=settings)
-    room = 0.8 * counts.min() / profile.imbalance_factor  # of the smallest class after the cuts
-    return as_it_is if counts.max() >= 1.5 * counts.min() or room < 1 else profile
-
-
-def next_command(dataset: Dataset, data: DataConfig) -> str:
-    """The command that trains the default study on the data.
-
-    Args:
-        dataset: loaded.
-        data: of the study.
-    """
-    words = ["cwjax", "compare", "--dataset", data.dataset, *data.source.flags()]
-    if data.imbalance == "none":
-        words += ["--imbalance", "none"]
-    return shlex.join(words)
+def next_command(data: DataConfig) -> str:
+    """The command that trains the default study on the data."""
+    return shlex.join(["cwjax", "compare", "--dataset", data.dataset, *data.source.flags()])
 
 
 def guessed_seconds(dataset: Dataset, data: DataConfig) -> float:

@@ -110,7 +110,10 @@ def train(data: Sequence[DataConfig], flags: StudyFlags, arguments: Sequence[str
 def _study(data: Sequence[DataConfig], design: DesignConfig, given: set[str]) -> StudyConfig:
     """The study, after refusing flags that would do nothing or something else than is meant."""
     if "--imbalance-factor" in given and all(each.imbalance == "none" for each in data):
-        raise ConfigError("--imbalance-factor has no effect with --imbalance none: leave it out")
+        raise ConfigError(
+            "--imbalance-factor has no effect with --imbalance none: give --imbalance long_tailed "
+            "or step, or leave it out"
+        )
     if is_estimator(design.train.model):
         names = (*TrainConfig.of_networks(), "platform", "no_compile_cache")
         useless = sorted(given & {"--" + name.replace("_", "-") for name in names})

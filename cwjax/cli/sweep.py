@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cwjax.cli import command_line
 from cwjax.cli.study import StudyFlags, train
-from cwjax.config import DataConfig, Imbalance, RuntimeConfig, SourceConfig, TestSplit
+from cwjax.config import DataConfig, Profile, RuntimeConfig, SourceConfig, TestSplit
 from cwjax.errors import ConfigError
 
 
@@ -30,7 +30,7 @@ class Axes:
 
     dataset: tuple[str, ...] = ("mnist5k",)
     """Data sets, each by its source and, for some, its place:"""
-    imbalance: tuple[Imbalance, ...] = ("long_tailed",)
+    imbalance: tuple[Profile, ...] = ("long_tailed",)
     """Profiles that the training split is subsampled to."""
     imbalance_factor: tuple[float, ...] = (10.0, 50.0, 100.0)
     """Factors of every profile but none: examples of the largest class per example of the

@@ -53,10 +53,8 @@ def test_counts_and_imbalance() -> None:
     assert summary.test_counts.tolist() == [2, 1, 1]
     assert summary.imbalance_factor == 20
     assert summary.smallest_test_class == 1
-    data = describe.next_data(dataset, "npz:made.npz", DataConfig().source)
-    assert data.imbalance == "none"
-    command = shlex.split(describe.next_command(dataset, data))
-    assert command == ["cwjax", *["compare", "--dataset", "npz:made.npz", "--imbalance", "none"]]
+    command = shlex.split(describe.next_command(DataConfig(dataset="npz:made data.npz")))
+    assert command == ["cwjax", "compare", "--dataset", "npz:made data.npz"]
 
 
 def test_duplicates_are_counted_by_content() -> None:
