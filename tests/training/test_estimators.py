@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,6 @@ import cloudpickle
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -24,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
+from toys.deadly import Deadly, Failing
 
 from cwjax.arms.row import uniform_row
 from cwjax.config import DataConfig, RuntimeConfig, StudyConfig, TrainConfig
@@ -123,25 +121,6 @@ def test_processes_train_the_same_in_any_order_and_pairs_share_their_seed(tmp_pa
     assert not np.array_equal(control.test_logits, uniform.test_logits)
 
 
-class Deadly(ClassifierMixin, BaseEstimator):
-    """Where weights are balanced its process ends, as a lack of memory ends it: once, or always."""
-
-    def __init__(self, folder: str = "", always: bool = False) -> None:
-        self.folder = folder
-        self.always = always
-
-    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray) -> Deadly:
-        mark = Path(self.folder) / str(len(list(Path(self.folder).iterdir())))
-        if not (sample_weight == 1).all() and (self.always or not any(mark.parent.iterdir())):
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        self.classes_ = np.unique(y)
-        return self
-
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        return np.full((len(X), len(self.classes_)), 1 / len(self.classes_))
-
-
 def test_a_run_whose_process_is_killed_is_trained_once_more(tmp_path: Path) -> None:
     events = train(small_plan(Deadly(str(tmp_path)), num_seeds=1), max_parallel_runs=1)
     assert len(finished(events)) == 2
@@ -159,20 +138,7 @@ def test_a_run_whose_process_is_killed_twice_fails_and_the_others_go_on(tmp_path
     assert "ended twice" in str(failure.error)
 
 
-class Failing(Deadly):
-    """Fails where the weights are balanced, with an error that no other process can unpickle."""
-
-    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray) -> Deadly:
-        class OwnError(Exception):
-            def __init__(self, *, needed: int) -> None:
-                super().__init__("these weights\nare too much")
-
-        if not (sample_weight == 1).all():
-            raise OwnError(needed=1)
-        return super().fit(X, y, sample_weight)
-
-
-def test_a_fit_that_fails_says_why_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_fit_that_fails_says_why_and_the_others_go_on(tmp_path: Path, fits_here: None) -> None:
     events = train(small_plan(Failing(str(tmp_path))), max_parallel_runs=1)
     assert set(finished(events)) == {"uniform seed 0", "uniform seed 1"}
     failures = [event for event in events if isinstance(event, RunsFailed)]
@@ -182,7 +148,7 @@ def test_a_fit_that_fails_says_why_and_the_others_go_on(tmp_path: Path) -> None:
     assert all(isinstance(failure.error, FitFailed) for failure in failures)
 
 
-def test_once_stopped_no_further_run_starts() -> None:
+def test_once_stopped_no_further_run_starts(fits_here: None) -> None:
     plan, stop, results = small_plan(), threading.Event(), []
     for event in trainer(plan, max_parallel_runs=1).train(plan.trained_runs, (), stop):
         if isinstance(event, RunFinished):
