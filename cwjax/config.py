@@ -21,6 +21,7 @@ from cwjax.errors import ConfigError
 
 Profile = Literal["none", "long_tailed", "step"]
 Imbalance = Literal["auto", "none", "long_tailed", "step"]
+Protocol = Literal["cwjax", "notebook", "cifar_lt"]
 
 BALANCED_DATASETS = ("mnist5k", "mnist", "fashion_mnist")
 """Made imbalanced unless told otherwise; other data are taken as they are."""
@@ -128,9 +129,11 @@ class DataConfig:
     """Examples of the largest class per example of the smallest, at least 1."""
     permute_classes: bool = False
     """Let each seed choose which class is head and which is tail."""
-    protocol: Literal["cwjax", "notebook"] = "cwjax"
+    protocol: Protocol = "cwjax"
     """cwjax: stratified validation cut by the seed; notebook: the last 10% in file order, class
-    weights from the whole training file (needs --imbalance none)."""
+    weights from the whole training file (needs --imbalance none); cifar_lt: as cwjax, and where no
+    flag says otherwise training as in Cao et al. 2019 (ResNet-32, SGD, 200 epochs; docs/models.md).
+    """
     test_split: TestSplit = "fixed"
     """fixed: the source's own test split or, where it has none, a stratified fifth that is always
     the same; per-seed: each seed draws its own fifth of all examples."""
@@ -143,7 +146,7 @@ class DataConfig:
             skewed = asked or self.dataset in BALANCED_DATASETS
             object.__setattr__(self, "imbalance", "long_tailed" if skewed else "none")
         require(
-            self.protocol == "cwjax" or self.test_split == "fixed",
+            self.protocol != "notebook" or self.test_split == "fixed",
             "--protocol notebook keeps the order of the file: leave out --test-split per-seed",
         )
         require(
@@ -156,7 +159,7 @@ class DataConfig:
             f"--imbalance-factor is {self.imbalance_factor}: give a finite number of at least 1",
         )
         require(
-            self.protocol == "cwjax" or self.imbalance == "none",
+            self.protocol != "notebook" or self.imbalance == "none",
             f"--protocol notebook trains on the whole file: give --imbalance none, "
             f"not {self.imbalance}",
         )
@@ -199,8 +202,8 @@ class DataConfig:
 class TrainConfig:
     """How one run is trained."""
 
-    model: str = "cnn"
-    """Network, or scikit-learn estimator, to train:"""
+    model: str = "auto"
+    """Model to train, with its settings as name:key=value, or FILE.py:NAME for one of your own:"""
     optimizer: str = "rmsprop"
     """Optimiser:"""
     num_epochs: int = 12
@@ -208,7 +211,16 @@ class TrainConfig:
     batch_size: int = 56
     """Examples per step; the last, smaller batch of an epoch is used too."""
     learning_rate: float = 1e-3
-    """Step size of the optimiser."""
+    """Step size of the optimiser; an arm's lr= multiplies it."""
+    schedule: str = "constant"
+    """Learning rate over the epochs; a second stage begins it anew:"""
+    warmup: float = 0.0
+    """Epochs in which the learning rate rises from 0."""
+    weight_decay: float = 0.0
+    """Weight decay of all parameters, as PyTorch's optimiser of that name has it (adamw: beside
+    the gradient, the others in it); an arm's weight_decay= takes its place."""
+    augment: str = "none"
+    """How training images are varied:"""
     reduction: Literal["batch", "weights"] = "batch"
     """Weighted losses are summed and divided by the batch's size (Keras) or by the sum of its
     weights (PyTorch)."""
@@ -239,6 +251,43 @@ class TrainConfig:
             math.isfinite(self.learning_rate) and self.learning_rate > 0,
             f"--learning-rate is {self.learning_rate}: give a finite number above 0",
         )
+        require(
+            0 <= self.warmup < self.num_epochs,  # false for NaN, too
+            f"--warmup is {self.warmup:g} epochs of {self.num_epochs}: give at least 0 and fewer "
+            "than --num-epochs",
+        )
+        require(
+            math.isfinite(self.weight_decay) and self.weight_decay >= 0,
+            f"--weight-decay is {self.weight_decay}: give a finite number of at least 0",
+        )
+
+    def without_directory(self) -> TrainConfig:
+        """The same, a model of the user's own named without the directory that it lies in here."""
+        file, colon, name = self.model.rpartition(":")
+        own = file.endswith(".py")
+        return replace(self, model=Path(file).name + colon + name) if own else self
+
+
+CIFAR_LT = TrainConfig(
+    model="resnet32",
+    optimizer="sgd:momentum=0.9",
+    num_epochs=200,
+    batch_size=128,
+    learning_rate=0.1,
+    schedule="step:at=0.8,0.9:factor=0.01",
+    warmup=5.0,
+    weight_decay=2e-4,
+    augment="crop_flip",
+    reduction="weights",
+    weight_normalization="classes",
+)
+"""Training in Cao et al. 2019, "Learning Imbalanced Datasets with Label-Distribution-Aware Margin
+Loss"; docs/models.md says what differs from their code."""
+
+
+def default_training(protocol: Protocol) -> TrainConfig:
+    """The training settings of a protocol, where none are given."""
+    return CIFAR_LT if protocol == "cifar_lt" else TrainConfig()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,9 @@
 
 Draws that choose *data* (the validation cut, the subsample, the order of an epoch, mixing) are made
 on the host with NumPy, because their shapes follow the data and would make every data set compile
-anew. Draws inside the compiled step (initial parameters, dropout) use JAX's threefry keys. Both are
-split by purpose, so that adding a draw somewhere never changes another: the order of epoch 7 is a
-function of (seed, 7) alone.
+anew. Draws inside the compiled step (initial parameters, dropout, augmentation) use JAX's threefry
+keys. Both are split by purpose, so that adding a draw somewhere never changes another: the order of
+epoch 7 is a function of (seed, 7) alone.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Purpose(enum.IntEnum):
     INIT = 5
     DROPOUT = 6
     HEAD_INIT = 7
+    AUGMENT = 8
     TEST_SPLIT = 9
     ESTIMATOR = 10
 

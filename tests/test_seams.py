@@ -1,4 +1,4 @@
-"""A source, a network, an optimiser, a scheme and a metric: each one file and one registry line.
+"""What can be added, from a source of data to a metric: each one file and one registry line.
 
 The files are in `tests/toys`; what they add trains a study, is shown in its report and is gone
 after the test.
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from toys import median_recall, sgd
+from toys import dim, halved, median_recall, sgd, tiny
 
 from cwjax.analysis import metrics
 from cwjax.arms.arm import SCHEMES
@@ -25,19 +25,31 @@ from cwjax.models.registry import MODELS, ModelEntry
 from cwjax.store.directory import StudyDirectory
 from cwjax.study.plan import make_plan
 from cwjax.study.run import Finished, run
-from cwjax.training.optim import OPTIMIZERS
+from cwjax.training.augment import AUGMENTATIONS
+from cwjax.training.optim import OPTIMIZERS, SCHEDULES
 from cwjax.training.runs import RunKey
 
 ENET = Path(__file__).with_name("toys") / "enet.py"
-REGISTRIES = (SOURCES, MODELS, OPTIMIZERS, SCHEMES, metrics.METRICS, metrics._FORMULAS)
+REGISTRIES = (
+    SOURCES,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULES,
+    AUGMENTATIONS,
+    SCHEMES,
+    metrics.METRICS,
+    metrics._FORMULAS,
+)
 
 
 @pytest.fixture
 def toys() -> Iterator[None]:
     before = [dict(registry) for registry in REGISTRIES]  # type: ignore[call-overload]
     SOURCES["stripes"] = Source("toys.stripes", "two classes of striped images", "NUMBER")
-    MODELS["tiny"] = ModelEntry("toys.tiny", "one dense layer", smallest_input=(2, 2))
-    OPTIMIZERS["sgd"] = sgd.sgd
+    MODELS["tiny"] = ModelEntry(tiny.tiny, smallest_input=(2, 2))
+    OPTIMIZERS["plain"] = sgd.sgd
+    SCHEDULES["halved"] = halved.halved
+    AUGMENTATIONS["dim"] = dim.dim
     load_schemes(ENET)
     metrics.register(median_recall.METRIC, median_recall.formula)
     yield
@@ -51,7 +63,13 @@ def config() -> StudyConfig:
     return StudyConfig(
         data=(DataConfig(dataset="stripes:400", imbalance_factor=4),),
         train=TrainConfig(
-            model="tiny", optimizer="sgd", num_epochs=4, batch_size=16, learning_rate=0.3
+            model="tiny:width=8",
+            optimizer="plain",
+            num_epochs=4,
+            batch_size=16,
+            learning_rate=0.3,
+            schedule="halved:by=0.6",
+            augment="dim",
         ),
         arms=("enet:offset=1.1", "focal:weights=enet(1.5)", "crt", "tau_norm"),
         analysis=AnalysisConfig(metric="median_recall"),
@@ -70,7 +88,7 @@ def test_a_study_of_toys(config: StudyConfig, tmp_path: Path) -> None:
     assert cell == "400-long_tailed-4"
     directory = StudyDirectory(tmp_path)
     study = directory.known_study()
-    assert (study.train.model, study.train.optimizer) == ("tiny", "sgd")
+    assert (study.train.model, study.train.optimizer) == ("tiny:width=8", "plain")
     assert study.arm_names == (
         "uniform", "enet:offset=1.1", "focal:weights=enet(1.5)", "crt", "tau_norm"
     )  # fmt: skip
@@ -95,8 +113,11 @@ def test_a_study_of_toys(config: StudyConfig, tmp_path: Path) -> None:
 def test_wrong_names_are_told_with_the_toys_among_the_choices(config: StudyConfig) -> None:
     assert source_names().endswith("or stripes:NUMBER")
     for settings, message in (
-        ({"model": "tyny"}, r"did you mean 'tiny'\?.*choose one of cnn, tiny"),
-        ({"optimizer": "sdg"}, r"did you mean 'sgd'\?.*choose one of rmsprop, sgd"),
+        ({"model": "tyny"}, r"did you mean 'tiny'\?.*choose one of auto, cnn, .*, tiny"),
+        ({"model": "tiny:width=0"}, r"width='0': give an integer from 1 to 100"),
+        ({"optimizer": "plane"}, r"did you mean 'plain'\?.*choose one of rmsprop, .*, plain"),
+        ({"schedule": "halve"}, r"did you mean 'halved'\?.*choose one of constant, .*, halved"),
+        ({"augment": "dimm"}, r"did you mean 'dim'\?.*choose one of none, .*, dim"),
     ):
         train = dataclasses.replace(config.train, **settings)
         with pytest.raises(ConfigError, match=message):
@@ -111,5 +132,5 @@ def test_wrong_names_are_told_with_the_toys_among_the_choices(config: StudyConfi
 
 
 def test_toys_are_gone_after_a_test(config: StudyConfig) -> None:
-    with pytest.raises(ConfigError, match="--optimizer is 'sgd': choose one of rmsprop"):
+    with pytest.raises(ConfigError, match="--model is 'tiny': choose one of auto"):
         make_plan(config)

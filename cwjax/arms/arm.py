@@ -1,9 +1,8 @@
 """What a scheme is: a function whose keyword-only parameters are its settings.
 
-`scheme` registers one; name, settings, defaults and valid ranges are read from the signature. A
-setting's annotation is `float`, or `Annotated[type, reader]` with a reader that turns text into a
-value. An `Arm` is a scheme with all its settings; it is made from text once (`cwjax.arms.grammar`)
-and travels as an object.
+`scheme` registers one; name, settings, defaults and valid ranges are read from the signature
+(`cwjax.arms.settings`). An `Arm` is a scheme with all its settings; it is made from text once
+(`cwjax.arms.grammar`) and travels as an object.
 """
 
 from __future__ import annotations
@@ -14,54 +13,24 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
 
+from cwjax.arms.settings import Range, Setting, find_setting, settings_of
 from cwjax.errors import ConfigError, suggestion
 
 Kind = Literal["class_weights", "training", "two_stage", "post_hoc"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+COMMON_SETTINGS = (
+    Setting("lr", Range(1e-6, 1e6), 1.0),
+    Setting("weight_decay", Range(0, math.inf, "[)"), None),
+)
+"""What every trained arm takes besides its scheme's own settings: a factor of the learning rate,
+and a weight decay instead of the study's (None)."""
 
-class Reader(Protocol):
-    """Turns a setting's text into its value."""
-
-    def read(self, text: str) -> Any:
-        """The value, or ConfigError with the reason alone."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """Reader of a finite number in an interval; `brackets` are `[` or `(` and `]` or `)`."""
-
-    low: float
-    high: float
-    brackets: str = "[]"
-
-    def read(self, text: str) -> float:
-        """The number, or ConfigError."""
-        try:
-            plain = text.isascii() and text == text.strip() and "_" not in text
-            number = float(text if plain else "")
-        except ValueError:
-            raise ConfigError(f"not a number; give one in {self}") from None
-        above = number >= self.low if self.brackets[0] == "[" else number > self.low
-        below = number <= self.high if self.brackets[1] == "]" else number < self.high
-        if not (math.isfinite(number) and above and below):
-            raise ConfigError(f"out of range; give a number in {self}")
-        return number + 0.0  # -0.0 becomes 0.0
-
-    def __str__(self) -> str:
-        return f"{self.brackets[0]}{self.low:g}, {self.high:g}{self.brackets[1]}"
-
-
-AtLeastZero = Annotated[float, Range(0, math.inf, "[)")]
-AnyNumber = Annotated[float, Range(-math.inf, math.inf, "()")]
-Positive = Annotated[float, Range(0, math.inf, "()")]
-AtLeastOne = Annotated[float, Range(1, math.inf, "[)")]
-Fraction = Annotated[float, Range(0, 1)]
-BelowOne = Annotated[float, Range(0, 1, "[)")]
+_COMMON_NAMES = {setting.name for setting in COMMON_SETTINGS}
 
 
 @dataclass(frozen=True)
@@ -74,6 +43,11 @@ class Arm:
 
     scheme: str
     settings: tuple[tuple[str, Any], ...] = ()  # in the order of the signature, defaults filled in
+
+    @property
+    def own_settings(self) -> dict[str, Any]:
+        """The settings that the scheme's function takes."""
+        return {name: value for name, value in self.settings if name not in _COMMON_NAMES}
 
     @property
     def kind(self) -> Kind:
@@ -95,7 +69,7 @@ class Arm:
         ]
 
 
-UNIFORM = Arm("uniform")
+UNIFORM = Arm("uniform", tuple((setting.name, setting.default) for setting in COMMON_SETTINGS))
 
 NULL_CONTROL = "null_control"
 """Name of the A/A arm: the baseline again, under other random keys."""
@@ -111,7 +85,7 @@ class ClassWeightArm:
             raise ConfigError("write it as name or name(value), e.g. effective_number(0.9999)")
         name, arguments = match.groups()
         scheme = find_scheme(name, kind="class_weights")
-        settings = [setting for setting in scheme.settings if setting.name != "drw"]
+        settings = [setting for setting in scheme.own_settings if setting.name != "drw"]
         values = arguments.split(",") if arguments else []
         if len(values) > len(settings):
             raise ConfigError(f"{name} takes {len(settings)} value(s) in parentheses")
@@ -123,27 +97,6 @@ ClassWeights = Annotated[Arm, ClassWeightArm()]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One setting of a scheme."""
-
-    name: str
-    reader: Reader
-    default: Any  # inspect.Parameter.empty: the setting must be given
-
-    @property
-    def is_required(self) -> bool:
-        """Whether there is no default."""
-        return self.default is inspect.Parameter.empty
-
-    def read(self, text: str) -> Any:
-        """The value of `text`, or ConfigError naming the setting."""
-        try:
-            return self.reader.read(text)
-        except ConfigError as error:
-            raise ConfigError(f"{self.name}={text!r}: {error}") from None
-
-
-@dataclass(frozen=True)
 class Scheme:
     """A registered scheme."""
 
@@ -151,8 +104,14 @@ class Scheme:
     kind: Kind
     formula: str
     source: str
-    settings: tuple[Setting, ...]
+    own_settings: tuple[Setting, ...]
     function: Callable[..., Any]
+    needs_head: bool = False
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """All that an arm of the scheme takes."""
+        return self.own_settings + (() if self.kind == "post_hoc" else COMMON_SETTINGS)
 
     @property
     def about(self) -> str:
@@ -172,14 +131,7 @@ class Scheme:
 
     def setting(self, name: str) -> Setting:
         """The setting of that name, or ConfigError listing the scheme's settings."""
-        for setting in self.settings:
-            if setting.name == name:
-                return setting
-        names = [setting.name for setting in self.settings]
-        listing = f"its settings: {', '.join(names)}" if names else "it has no settings"
-        raise ConfigError(
-            f"{self.name} has no setting {name!r}{suggestion(name, names)}; {listing}"
-        )
+        return find_setting(self.name, self.settings, name)
 
     def arm(self, given: Mapping[str, Any]) -> Arm:
         """The arm with these settings, the others at their defaults.
@@ -211,7 +163,9 @@ def schemes_in_order(kind: Kind | None = None) -> list[Scheme]:
     return [scheme for kind in kinds for scheme in SCHEMES.values() if scheme.kind == kind]
 
 
-def scheme(*, formula: str, source: str, kind: Kind = "training") -> Callable[[Function], Function]:
+def scheme(
+    *, formula: str, source: str, kind: Kind = "training", needs_head: bool = False
+) -> Callable[[Function], Function]:
     """Register the decorated function as a scheme; its keyword-only parameters are the settings.
 
     A function of kind `post_hoc` takes `posthoc.RunOutputs` and returns `posthoc.Adjusted`; every
@@ -222,33 +176,21 @@ def scheme(*, formula: str, source: str, kind: Kind = "training") -> Callable[[F
         formula: one line, for people.
         source: the paper or library that it is from.
         kind: see `Arm.kind`.
+        needs_head: the scheme reads or replaces the model's head, which a module that only
+            returns logits does not show.
     """
 
     def register(function: Function) -> Function:
-        hints = get_type_hints(function, include_extras=True)
-        settings = tuple(
-            Setting(parameter.name, _reader(function, parameter.name, hints), parameter.default)
-            for parameter in inspect.signature(function).parameters.values()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        )
         name = function.__name__
-        SCHEMES[name] = Scheme(name, kind, formula, source, settings, function)
+        settings = settings_of(function)
+        if taken := _COMMON_NAMES & {setting.name for setting in settings}:
+            raise ConfigError(
+                f"scheme {name}: every arm has a setting {min(taken)} already: rename it"
+            )
+        SCHEMES[name] = Scheme(name, kind, formula, source, settings, function, needs_head)
         return function
 
     return register
-
-
-def _reader(function: Callable[..., Any], name: str, hints: Mapping[str, Any]) -> Reader:
-    """The reader of a setting, from its annotation."""
-    hint = AnyNumber if hints.get(name) is float else hints.get(name)
-    for part in getattr(hint, "__metadata__", ()):
-        if hasattr(part, "read"):
-            reader: Reader = part
-            return reader
-    raise ConfigError(
-        f"scheme {function.__name__}: setting {name} is annotated {hint}: give float, or "
-        "Annotated[float, Range(low, high)]"
-    )
 
 
 def find_scheme(name: str, kind: Kind | None = None) -> Scheme:
@@ -276,6 +218,7 @@ class ArmContext:
     class_names: tuple[str, ...]
     num_epochs: int  # of the first stage
     normalization: str = "examples"  # of class weights: examples or classes
+    weight_decay: float = 0.0  # of arms that do not say
 
     @property
     def num_classes(self) -> int:

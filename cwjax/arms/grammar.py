@@ -27,7 +27,8 @@ from cwjax.arms.arm import (
     schemes_in_order,
 )
 from cwjax.arms.class_weights import check_class_counts
-from cwjax.arms.row import ArmRow
+from cwjax.arms.row import ArmRow, replace
+from cwjax.arms.settings import key_values
 from cwjax.errors import ConfigError, one_line
 
 ALL = "all"
@@ -106,13 +107,24 @@ def arm_row(arm: Arm, context: ArmContext) -> ArmRow:
         check_class_counts(context.class_counts, context.class_names)
         check_class_counts(context.weight_counts, context.class_names)
         with np.errstate(over="ignore"):  # the check below says it better
-            row: ArmRow = SCHEMES[arm.scheme].function(context, **dict(arm.settings))
+            row: ArmRow = SCHEMES[arm.scheme].function(context, **arm.own_settings)
+            row = replace(row, **_common_fields(arm, context))
         for field, leaf in row._replace(remix_kappa=0)._asdict().items():
             if not np.isfinite(leaf).all():
                 raise ConfigError(f"its {field} is not finite in float32; give smaller settings")
     except ConfigError as error:
         raise ConfigError(f"arm {str(arm)!r}: {error}") from None
     return row
+
+
+def _common_fields(arm: Arm, context: ArmContext) -> dict[str, float]:
+    """Row fields of the settings that every arm takes."""
+    settings = dict(arm.settings)
+    weight_decay = settings["weight_decay"]
+    return {
+        "learning_rate_factor": settings["lr"],
+        "weight_decay": context.weight_decay if weight_decay is None else weight_decay,
+    }
 
 
 def total_epochs(arm: Arm, num_epochs: int) -> int:
@@ -146,7 +158,7 @@ def list_arms() -> tuple[ArmDescription, ...]:
             scheme.formula,
             ":".join(
                 f"{setting.name}={_default_text(setting.default, setting.is_required)}"
-                for setting in scheme.settings
+                for setting in scheme.own_settings
             ),
             scheme.source,
             scheme.about,
@@ -170,13 +182,8 @@ def _expand(spec: str) -> Iterator[Arm]:
         name, *parts = spec.split(":")
         scheme = find_scheme(name)
         choices: dict[str, list[Any]] = {}
-        for part in parts:
-            key, separator, values = part.partition("=")
-            if not separator or not values:
-                raise ConfigError(f"{part!r} is not key=value")
+        for key, values in key_values(parts):
             setting = scheme.setting(key)
-            if key in choices:
-                raise ConfigError(f"{key}= is given twice; write its values as {key}=a,b")
             texts = re.split(_COMMA_OUTSIDE_PARENTHESES, values)
             choices[key] = [setting.read(text) for text in texts]
         for values_of_arm in itertools.product(*choices.values()):

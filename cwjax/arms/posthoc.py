@@ -12,7 +12,8 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from cwjax.arms.arm import SCHEMES, Arm, Range, scheme, schemes_in_order
+from cwjax.arms.arm import SCHEMES, Arm, scheme, schemes_in_order
+from cwjax.arms.settings import Range
 
 LOGIT_ADJUSTMENT_GRID = np.arange(31) / 10  # 0 to 3
 TAU_NORM_GRID = np.arange(21) / 10  # 0 to 2, that of the authors' code
@@ -56,7 +57,10 @@ def posthoc_logit_adjusted(outputs: RunOutputs, *, tau: ChosenTau = None) -> Adj
 
 
 @scheme(
-    formula="class vectors w_c / |w_c|^tau, no bias", source="Kang et al. 2020", kind="post_hoc"
+    formula="class vectors w_c / |w_c|^tau, no bias",
+    source="Kang et al. 2020",
+    kind="post_hoc",
+    needs_head=True,
 )
 def tau_norm(outputs: RunOutputs, *, tau: ChosenTau = None) -> Adjusted:
     """Class vectors, which are longer for frequent classes, are brought nearer to one length.

@@ -42,6 +42,8 @@ class ArmRow(NamedTuple):
     second_stage_from: Leaf  # [] int32: epoch from which the features are frozen
     second_stage_head: Leaf  # [] int32: 0 none, 1 head trained anew, 2 one scale a class trained
     second_stage_exponent: Leaf  # [] q of the second stage
+    learning_rate_factor: Leaf  # [] multiplies the study's learning rate
+    weight_decay: Leaf  # [] of all parameters, as the optimiser of that name takes it in PyTorch
     input_fill: Leaf  # [num_features] stands in for a missing feature; [0] for images
     input_mean: Leaf  # [num_features] taken from a feature; [0] for images
     input_scale: Leaf  # [num_features] divides a feature then; [0] for images
@@ -73,6 +75,8 @@ def uniform_row(num_classes: int) -> ArmRow:
         second_stage_from=np.asarray(NEVER, np.int32),
         second_stage_head=np.asarray(0, np.int32),
         second_stage_exponent=np.asarray(1, np.float32),
+        learning_rate_factor=np.asarray(1, np.float32),
+        weight_decay=np.asarray(0, np.float32),
         input_fill=np.zeros(0, np.float32),
         input_mean=np.zeros(0, np.float32),
         input_scale=np.ones(0, np.float32),

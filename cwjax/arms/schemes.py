@@ -16,13 +16,7 @@ from cwjax.arms.arm import (
     UNIFORM,
     Arm,
     ArmContext,
-    AtLeastOne,
-    AtLeastZero,
-    BelowOne,
     ClassWeights,
-    Fraction,
-    Positive,
-    Range,
     find_scheme,
     scheme,
 )
@@ -34,6 +28,7 @@ from cwjax.arms.row import (
     replace,
     uniform_row,
 )
+from cwjax.arms.settings import AtLeastOne, AtLeastZero, BelowOne, Fraction, Positive, Range
 
 MixingAlpha = Annotated[float, Range(0.01, 100)]
 StageLength = Annotated[float, Range(0, 10, "(]")]  # of the second stage, in first stages
@@ -130,6 +125,7 @@ LDAM_WEIGHTS = find_scheme("effective_number").arm({"beta": 0.9999})
 @scheme(
     formula="w_y CE(s (z - m_y e_y)), m_c ∝ n_c^(-1/4), max m_c = c, cosine logits z",
     source="Cao et al. 2019",
+    needs_head=True,
 )
 def ldam(
     context: ArmContext,
@@ -257,6 +253,7 @@ def remix(
     formula="uniform, then features frozen, head drawn anew, p_c = 1/K",
     source="Kang et al. 2020",
     kind="two_stage",
+    needs_head=True,
 )
 def crt(context: ArmContext, *, epochs: StageLength = 0.2) -> ArmRow:
     """Classifier re-training: a second stage trains a new head alone.
@@ -304,7 +301,7 @@ def _class_weight_fields(context: ArmContext, weights: np.ndarray, drw: float) -
 
 def _weights_of(arm: Arm, context: ArmContext) -> np.ndarray:
     """Class weights of an arm that is the value of another's `weights=`."""
-    row: ArmRow = SCHEMES[arm.scheme].function(context, **dict(arm.settings))
+    row: ArmRow = SCHEMES[arm.scheme].function(context, **arm.own_settings)
     weights: np.ndarray = row.class_weights
     return weights
 

@@ -57,7 +57,7 @@ def check_post_hoc_arm(arm: Arm) -> None:
     Raises:
         ConfigError: it needs the head of a network.
     """
-    if arm.scheme == "tau_norm":
+    if SCHEMES[arm.scheme].needs_head:
         _refuse(arm, "needs the head of a network")
 
 

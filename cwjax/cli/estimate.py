@@ -21,7 +21,7 @@ from cwjax.study.derive import read_headers
 from cwjax.study.judge import progress
 from cwjax.study.manifest import describe, recorded_threads
 from cwjax.study.plan import Plan
-from cwjax.study.run import joined
+from cwjax.study.run import check_models, joined
 from cwjax.training.runs import Run, RunFinished, RunsFailed, StepsFinished
 
 if TYPE_CHECKING:  # JAX takes seconds to import, and what is wrong is told without
@@ -47,6 +47,7 @@ def print_estimate(plan: Plan, path: Path, runtime: RuntimeConfig) -> None:
         from cwjax.training import devices
 
         device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
+        check_models(plan)
     directory = StudyDirectory(path)
     plan, study = joined(plan, directory, describe(plan, device), runtime)
     print_plan(plan, study, path)

@@ -14,15 +14,17 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from cwjax.arms.settings import first_line, settings_of
 from cwjax.data.sources import SOURCES
 from cwjax.models.estimators import ESTIMATORS, PREFIX
 from cwjax.models.registry import MODELS
-from cwjax.training.optim import OPTIMIZERS
+from cwjax.training.augment import AUGMENTATIONS
+from cwjax.training.optim import OPTIMIZERS, SCHEDULES
 
 INDENT = 26
 """Columns of a flag's name and value, left of its text."""
@@ -153,7 +155,11 @@ def _flag(field: dataclasses.Field[Any], hint: Any, about: str) -> Flag:
     default = field.default
     if default is True:
         return Flag(f"--no-{name[2:]}", "", f"Turn off what is on otherwise: {_lower(about)}")
-    if default not in (False, None, (), dataclasses.MISSING) and "[default" not in about:
+    if (
+        default is not False
+        and default not in (None, (), dataclasses.MISSING)
+        and "[default" not in about
+    ):
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
         about = f"{about.rstrip('.:')} [default: {shown}]{':' if lines else '.'}"
     return Flag(name, value, about, lines)
@@ -184,22 +190,24 @@ def _sources() -> tuple[str, ...]:
     return _table({name + f":{s.place}" * bool(s.place): s.about for name, s in SOURCES.items()})
 
 
-def _models() -> tuple[str, ...]:
-    about = {name: entry.about for name, entry in MODELS.items()}
-    return _table(about | {PREFIX + name: _first_line(make) for name, make in ESTIMATORS.items()})
-
-
-def _optimizers() -> tuple[str, ...]:
-    return _table({name: _first_line(make) for name, make in OPTIMIZERS.items()})
-
-
-def _first_line(function: Callable[..., Any]) -> str:
-    return (inspect.getdoc(function) or "").partition("\n")[0].rstrip(".")
+def _functions(functions: Mapping[str, Callable[..., Any]]) -> tuple[str, ...]:
+    """Names with their settings and defaults, as they are typed, and first lines of docstrings."""
+    return _table(
+        {
+            ":".join([name, *map(str, settings_of(function))]): first_line(function)
+            for name, function in functions.items()
+        }
+    )
 
 
 _TABLES: dict[str, Callable[[], tuple[str, ...]]] = {
     "dataset": _sources,
-    "model": _models,
-    "optimizer": _optimizers,
+    "model": lambda: _functions(
+        {name: entry.make for name, entry in MODELS.items()}
+        | {PREFIX + name: make for name, make in ESTIMATORS.items()}
+    ),
+    "optimizer": lambda: _functions(OPTIMIZERS),
+    "schedule": lambda: _functions(SCHEDULES),
+    "augment": lambda: _functions(AUGMENTATIONS),
 }
 """Flags whose values are in a registry."""

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cwjax.cli.command_line import given_flags, saved_on_signals
-from cwjax.config import DataConfig, DesignConfig, RuntimeConfig, StudyConfig, TrainConfig
+from cwjax.config import (
+    DataConfig,
+    DesignConfig,
+    RuntimeConfig,
+    StudyConfig,
+    TrainConfig,
+    default_training,
+)
 from cwjax.errors import ConfigError
 from cwjax.models.estimators import is_estimator
 
@@ -137,7 +144,19 @@ def _study(data: Sequence[DataConfig], design: DesignConfig, given: set[str]) ->
     if design.max_seeds is not None and "--num-seeds" in given:
         raise ConfigError("--num-seeds and --max-seeds exclude each other: give one of them")
     settings = {each.name: getattr(design, each.name) for each in dataclasses.fields(design)}
+    settings["train"] = _training(data[0], design.train, given)
     return StudyConfig(data=tuple(data), **settings)
+
+
+def _training(data: DataConfig, train: TrainConfig, given: set[str]) -> TrainConfig:
+    """The training settings, of which those without a flag are the protocol's."""
+    default = default_training(data.protocol)
+    own = {
+        each.name: getattr(train, each.name)
+        for each in dataclasses.fields(train)
+        if "--" + each.name.replace("_", "-") in given
+    }
+    return dataclasses.replace(default, **own)
 
 
 def directory_name(config: StudyConfig) -> str:
@@ -147,7 +166,8 @@ def directory_name(config: StudyConfig) -> str:
     """
     data = [each.without_directory() for each in config.data]
     looks = (config.max_seeds, config.looks)
-    settings = repr((data, config.train, config.analysis, config.baseline, looks))
+    train = config.train.without_directory()
+    settings = repr((data, train, config.analysis, config.baseline, looks))
     name = config.data[0].name() if len(config.data) == 1 else "sweep"
     return f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
@@ -166,10 +186,13 @@ def _written_for_tensorboard(events: Iterable[Event], directory: Path) -> Iterat
 
 _ARMS_PREFACE = """\
 name:setting=default, then formula, source, what it does, and its settings. Several values make
-several arms, as in tau=0.5,1. Two settings are the same everywhere:
+several arms, as in tau=0.5,1. Four settings are the same everywhere, and every arm that is trained
+takes the last two:
     weights: class weights, by a scheme of their own, e.g. weights=balanced or
         weights=effective_number(0.9999)
-    drw: share of the training before they act, at least 0 and below 1"""
+    drw: share of the training before they act, at least 0 and below 1
+    lr: factor of --learning-rate, e.g. lr=0.3,1,3
+    weight_decay: in place of --weight-decay"""
 
 
 def print_arms() -> None:

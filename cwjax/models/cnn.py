@@ -10,13 +10,11 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from cwjax.models.conv_cpu import conv_relu, conv_relu_pool, dropout
-from cwjax.models.registry import MODELS
 
-DROPOUT_RATE = 0.5
 NUM_FEATURES = 128
 
 
-def _glorot_uniform(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+def glorot_uniform(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
     """`nnx.initializers.glorot_uniform`, drawn flat: the same bits, compiled in less time."""
     *window, fan_in, fan_out = shape
     limit = math.sqrt(6 / (math.prod(window) * (fan_in + fan_out)))
@@ -24,7 +22,7 @@ def _glorot_uniform(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.f
 
 
 class CNN(nnx.Module):
-    """Three 3x3 convolutions, two of them max-pooled, and two dense layers, with dropout 1/2.
+    """Three 3x3 convolutions, two of them max-pooled, and two dense layers, with dropout.
 
     NNX rather than Linen: the module holds its parameters as plain attributes, so one object is
     model, layer list and (through `nnx.split`) the pytree that the compiled training step carries.
@@ -32,32 +30,40 @@ class CNN(nnx.Module):
     Args:
         image_shape: height, width and channels of an image.
         num_classes: number of logits.
+        dropout_rate: of the outputs of both pooled layers and of the first dense one.
         rngs: the stream `params` draws the Glorot-uniform kernels; biases start at zero.
 
     Raises:
         ValueError: if the image is smaller than 18 x 18 or a size is not positive.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        num_classes: int,
+        *,
+        dropout_rate: float = 0.5,
+        rngs: nnx.Rngs,
+    ):
         height, width, channels = image_shape
-        least = MODELS["cnn"].smallest_input
-        if height < least[0] or width < least[1] or channels < 1:
+        rows, cols = (((side - 2) // 2 - 2) // 2 - 2 for side in (height, width))
+        if min(rows, cols, channels) < 1:
             raise ValueError(
-                f"image_shape {image_shape}: the CNN needs images of at least "
-                f"{least[0]} x {least[1]} x 1 (height x width x channels)"
+                f"image_shape {image_shape}: the CNN needs images of at least 18 x 18 x 1 "
+                "(height x width x channels)"
             )
         if num_classes < 2:
             raise ValueError(f"num_classes {num_classes}: the CNN needs at least 2")
-        linear = partial(nnx.Linear, kernel_init=_glorot_uniform, rngs=rngs)
+        linear = partial(nnx.Linear, kernel_init=glorot_uniform, rngs=rngs)
         conv = partial(
-            nnx.Conv, kernel_size=(3, 3), padding="VALID", kernel_init=_glorot_uniform, rngs=rngs
+            nnx.Conv, kernel_size=(3, 3), padding="VALID", kernel_init=glorot_uniform, rngs=rngs
         )
-        rows, cols = (((side - 2) // 2 - 2) // 2 - 2 for side in (height, width))
         self.conv1 = conv(channels, 32)
         self.conv2 = conv(32, 64)
         self.conv3 = conv(64, 64)
         self.dense = linear(rows * cols * 64, NUM_FEATURES)
         self.head = linear(NUM_FEATURES, num_classes)
+        self.dropout_rate = dropout_rate
 
     def features(self, inputs: Array, *, dropout_key: Array | None = None) -> Array:
         """The 128 inputs of the head: `[batch, height, width, channels] -> [batch, 128]`.
@@ -68,25 +74,20 @@ class CNN(nnx.Module):
         """
         keys = [None] * 3 if dropout_key is None else list(jax.random.split(dropout_key, 3))
         x = inputs.transpose(1, 2, 0, 3)
-        x = _dropout(conv_relu_pool(x, *_params(self.conv1)), keys[0])
-        x = _dropout(conv_relu_pool(x, *_params(self.conv2)), keys[1])
+        x = self._dropout(conv_relu_pool(x, *_params(self.conv1)), keys[0])
+        x = self._dropout(conv_relu_pool(x, *_params(self.conv2)), keys[1])
         x = conv_relu(x, *_params(self.conv3))
         x = x.transpose(2, 0, 1, 3).reshape(len(inputs), -1)
-        return _dropout(nnx.relu(self.dense(x)), keys[2])
+        return self._dropout(nnx.relu(self.dense(x)), keys[2])
 
     def __call__(self, inputs: Array, *, dropout_key: Array | None = None) -> Array:
         """Logits `[batch, num_classes]`; arguments as for `features`."""
         return self.head(self.features(inputs, dropout_key=dropout_key))
 
-
-make = CNN
-"""What `cwjax.models.registry` asks of a network's module."""
+    def _dropout(self, x: Array, key: Array | None) -> Array:
+        return x if key is None or not self.dropout_rate else dropout(x, key, self.dropout_rate)
 
 
 def _params(layer: nnx.Conv) -> tuple[Array, Array]:
     assert layer.bias is not None  # nnx.Conv has one unless told otherwise
     return layer.kernel[...], layer.bias[...]
-
-
-def _dropout(x: Array, key: Array | None) -> Array:
-    return x if key is None else dropout(x, key, DROPOUT_RATE)

@@ -76,6 +76,22 @@ def conv_relu_pool(x: Array, kernel: Array, bias: Array) -> Array:
     return pooled.reshape(rows, cols, x.shape[2], -1)
 
 
+def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+    """A 3x3 convolution of zero-padded `x`: `[H, W, B, C] -> [⌈H/stride⌉, ⌈W/stride⌉, B, F]`.
+
+    Args:
+        x: float32 activations `[H, W, B, C]`.
+        kernel: float32 `[3, 3, C, F]`.
+        stride: of both axes.
+    """
+    padded = jnp.pad(x, ((1, 1), (1, 1), (0, 0), (0, 0)))
+    if not on_cpu():
+        return _stock_conv(padded, kernel, stride)
+    patches = jnp.concatenate(_listed(_slices(padded, 3, stride)), axis=-1)
+    outputs = _rows(patches) @ _rows(kernel)
+    return _materialise(outputs.reshape(*patches.shape[:-1], -1))
+
+
 def dropout(x: Array, key: Array, rate: float = 0.5) -> Array:
     """Zeroes each element with probability `rate` and divides the others by `1 - rate`.
 
@@ -97,9 +113,10 @@ def dropout(x: Array, key: Array, rate: float = 0.5) -> Array:
     return _materialise(jnp.where(keep, x * (256 / (256 - threshold)), 0))
 
 
-def _stock_conv(x: Array, kernel: Array) -> Array:
+def _stock_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     layout = ("HWNC", "HWIO", "HWNC")
-    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout)
+    strides = (stride, stride)
+    return lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=layout)
 
 
 def _first_max(arrays: Sequence[Array]) -> Array:
@@ -182,6 +199,7 @@ def _slices_backward(size: int, stride: int, shape: tuple[int, ...], grads: Bloc
             box = (slice(top, top + rows), a % stride, slice(left, left + cols), b % stride)
             total = total.at[box].add(grads[a][b])
     total = total.reshape(stride * (rows + overlap), stride * (cols + overlap), *rest)
+    total = total[: shape[0], : shape[1]]  # with a stride, the last slices may end short of it
     missing = [(0, side - have) for side, have in zip(shape, total.shape, strict=True)]
     return (_materialise(jnp.pad(total, missing)),)
 

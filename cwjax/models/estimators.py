@@ -1,7 +1,8 @@
 """scikit-learn estimators as models, by the name that `--model estimator:NAME` takes.
 
 To add one, write a function here that returns a classifier with `predict_proba` whose `fit` takes
-`sample_weight` (its docstring's first line is the help), and add its line to `ESTIMATORS`.
+`sample_weight` (its keyword-only parameters are the settings, its docstring's first line is the
+help), and add its line to `ESTIMATORS`.
 """
 
 from __future__ import annotations
@@ -9,33 +10,37 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from cwjax.errors import ConfigError, check_name
+from cwjax.arms.settings import Positive, Whole, choose
+from cwjax.errors import ConfigError
 
 PREFIX = "estimator:"
 """What `--model` begins with where no network is trained."""
 
 
-def hist_gradient_boosting() -> Any:
+Count = Annotated[int, Whole(1, 100_000)]
+
+
+def hist_gradient_boosting(*, max_iter: Count = 100, learning_rate: Positive = 0.1) -> Any:
     """Boosted trees on binned features."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return HistGradientBoostingClassifier()
+    return HistGradientBoostingClassifier(max_iter=max_iter, learning_rate=learning_rate)
 
 
-def logistic_regression() -> Any:
+def logistic_regression(*, C: Positive = 1.0) -> Any:
     """Softmax regression with an L2 penalty."""
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(max_iter=1000)  # scikit-learn's 100 are too few for most tables
+    return LogisticRegression(C=C, max_iter=1000)  # scikit-learn's 100 are too few for most tables
 
 
-def random_forest() -> Any:
-    """100 trees on bootstrapped examples."""
+def random_forest(*, n_estimators: Count = 100) -> Any:
+    """Trees on bootstrapped examples."""
     from sklearn.ensemble import RandomForestClassifier
 
-    return RandomForestClassifier()
+    return RandomForestClassifier(n_estimators=n_estimators)
 
 
 ESTIMATORS: dict[str, Callable[..., Any]] = {
@@ -74,13 +79,12 @@ def is_estimator(model: str) -> bool:
 
 
 def find_estimators(model: str) -> Estimators:
-    """The estimator that `--model` names.
+    """The estimator that `--model` names, with the settings that it gives.
 
     Raises:
-        ConfigError: there is none of that name; the message lists them.
+        ConfigError: an unknown name or setting, or a value out of range.
     """
-    check_name("--model", model, [PREFIX + name for name in ESTIMATORS])
-    return Estimators(ESTIMATORS[model.removeprefix(PREFIX)]())
+    return Estimators(choose("--model estimator:NAME", model.removeprefix(PREFIX), ESTIMATORS)())
 
 
 def weight_parameter(estimator: Any) -> str | None:

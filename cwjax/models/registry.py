@@ -1,17 +1,21 @@
-"""The networks, by the name that `--model` takes, and what is asked of one.
+"""The models, by the name that `--model` takes, and what is asked of one.
 
-To add one, write a module with `make(input_shape, num_classes, *, rngs)` that returns a `Model`,
-and add its line to `MODELS`.
+To add one, write a function here that returns a `Model` (its keyword-only parameters are the
+settings, its docstring's first line is the help) and add its line to `MODELS`.
 """
 
 from __future__ import annotations
 
-import importlib
+import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
-from cwjax.errors import ConfigError, check_name
+from cwjax.arms.settings import Range, Several, Whole, choose
+from cwjax.errors import ConfigError
 
 if TYPE_CHECKING:  # JAX takes seconds to import, and settings are checked without it
     import jax
@@ -19,76 +23,171 @@ if TYPE_CHECKING:  # JAX takes seconds to import, and settings are checked witho
 
 
 class Model(Protocol):
-    """What training asks of a Flax module: features, and a linear head on top of them."""
+    """What training asks of a Flax module: features, and a linear head on top of them.
+
+    Flax's own idioms work: `nnx.Dropout`, whose streams get a new key at every step;
+    `nnx.BatchNorm` and other variables that are no parameters, which travel with the run; `train()`
+    and `eval()`.
+    Two further arguments are given to a module whose `features` names them:
+
+    - `mask`: bool `[batch]`, False where a slot pads an epoch's last, smaller batch; for
+      `nnx.BatchNorm(...)(x, mask=...)`. A module that keeps variables and takes no mask skips that
+      batch.
+    - `dropout_key`: a key for masks of its own, None when evaluated.
+
+    A module that only has `__call__`, from inputs to logits, is taken too, less the arms that need
+    the head.
+    """
 
     head: nnx.Linear
 
-    def features(self, inputs: jax.Array, *, dropout_key: jax.Array | None = None) -> jax.Array:
-        """Inputs float32 `[batch, ...]`, preprocessed, to `[batch, width]`.
-
-        Args:
-            inputs: of a batch.
-            dropout_key: key of the dropout masks; without it dropout is off.
-        """
+    def features(self, inputs: jax.Array) -> jax.Array:
+        """Inputs float32 `[batch, ...]`, preprocessed, to `[batch, width]`."""
 
 
-ModelFactory = Callable[["nnx.Rngs"], Model]
+ModelFactory = Callable[["nnx.Rngs"], Any]
+
+Dropout = Annotated[float, Range(0, 0.99)]
+Widths = Annotated[tuple[int, ...], Several(Whole(1, 100_000))]
+
+
+def auto(input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs) -> Any:
+    """The cnn with images, the mlp with features."""
+    return MODELS[model_name("auto", input_shape)].make(input_shape, num_classes, rngs)
+
+
+def cnn(
+    input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs, *, dropout: Dropout = 0.5
+) -> Any:
+    """3 convolutions, 2 dense layers, dropout."""
+    from cwjax.models.cnn import CNN
+
+    return CNN(input_shape, num_classes, dropout_rate=dropout, rngs=rngs)
+
+
+def mlp(
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    rngs: nnx.Rngs,
+    *,
+    hidden: Widths = (256, 128),
+    dropout: Dropout = 0.1,
+) -> Any:
+    """Dense layers of these widths, ReLU, dropout."""
+    from cwjax.models.mlp import MLP
+
+    return MLP(input_shape, num_classes, hidden=hidden, dropout_rate=dropout, rngs=rngs)
+
+
+def linear(input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs) -> Any:
+    """Softmax regression: the head alone."""
+    from cwjax.models.mlp import MLP
+
+    return MLP(input_shape, num_classes, hidden=(), dropout_rate=0, rngs=rngs)
+
+
+def resnet20(input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs) -> Any:
+    """ResNet of 20 layers for CIFAR's images, 0.27 million parameters."""
+    from cwjax.models.resnet import ResNet
+
+    return ResNet(input_shape, num_classes, blocks_per_stage=3, rngs=rngs)
+
+
+def resnet32(input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs) -> Any:
+    """ResNet of 32 layers for CIFAR's images, 0.46 million parameters."""
+    from cwjax.models.resnet import ResNet
+
+    return ResNet(input_shape, num_classes, blocks_per_stage=5, rngs=rngs)
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A registered network.
+    """A model.
 
     Attributes:
-        module: where its `make` is; imported on first use.
-        about: one line for people.
-        smallest_input: least height and width of an image.
+        make: from the shape of an input, the number of classes and `nnx.Rngs` to a `Model`.
+        smallest_input: least height and width of the images that it takes; None where it takes any
+            input, images or features.
     """
 
-    module: str
-    about: str
-    smallest_input: tuple[int, int]
+    make: Callable[..., Any]
+    smallest_input: tuple[int, int] | None = None
 
 
 MODELS: dict[str, ModelEntry] = {
+    "auto": ModelEntry(auto),
     # 18 -> 16 -> 8 -> 6 -> 3 -> 1: the last convolution still has one position.
-    "cnn": ModelEntry("cwjax.models.cnn", "3 convolutions, 2 dense layers, dropout", (18, 18)),
+    "cnn": ModelEntry(cnn, smallest_input=(18, 18)),
+    "mlp": ModelEntry(mlp),
+    "linear": ModelEntry(linear),
+    "resnet20": ModelEntry(resnet20, smallest_input=(4, 4)),
+    "resnet32": ModelEntry(resnet32, smallest_input=(4, 4)),
 }
 
+OWN_MODEL = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
+"""The `--model` of the user's own: a Python file and what it calls the model."""
 
-def find_model(name: str) -> ModelEntry:
-    """The network of that name.
+
+def find_model(text: str) -> Callable[..., Any]:
+    """The `make` of the model that `--model` names, with the settings that it gives.
 
     Raises:
-        ConfigError: there is none; the message lists them.
+        ConfigError: an unknown model or setting, or a file that is not there.
     """
-    check_name("--model", name, MODELS)
-    return MODELS[name]
+    if own := OWN_MODEL.fullmatch(text):
+        if not Path(own[1]).is_file():
+            raise ConfigError(f"--model {text}: there is no file {own[1]}")
+        return partial(_own, Path(own[1]), own[2])
+    if text.endswith(".py"):
+        raise ConfigError(f"--model {text}: name the model in it, too, e.g. {text}:Net")
+    return choose("--model", text, {name: entry.make for name, entry in MODELS.items()})
 
 
-def check_input(name: str, input_shape: tuple[int, ...], dataset: str) -> None:
-    """Checks that a network takes a data set's inputs.
+def own_model_digest(text: str) -> str | None:
+    """SHA-256 (hex) of the file that `--model` names; None for cwjax's own models."""
+    own = OWN_MODEL.fullmatch(text)
+    return hashlib.sha256(Path(own[1]).read_bytes()).hexdigest() if own else None
+
+
+def _own(
+    file: Path, name: str, input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs
+) -> Any:
+    from cwjax.models.own import make_own
+
+    return make_own(file, name, input_shape, num_classes, rngs)
+
+
+def model_name(text: str, input_shape: tuple[int, ...]) -> str:
+    """The model that `--model` means for inputs of this shape: `auto` resolved, else `text`."""
+    if text != "auto":
+        return text
+    return "cnn" if len(input_shape) == 3 else "mlp"
+
+
+def check_input(text: str, input_shape: tuple[int, ...], dataset: str) -> None:
+    """Checks that a model takes a data set's inputs.
 
     Args:
-        name: in `MODELS`.
+        text: of `--model`.
         input_shape: `(height, width, channels)` of images, `(num_features,)` of features.
         dataset: its name, for the message.
 
     Raises:
-        ConfigError: no such network, features where it takes images, or images that are too small.
+        ConfigError: no such model, features where it takes images, or images that are too small.
     """
-    smallest = find_model(name).smallest_input
+    find_model(text)
+    name = model_name(text, input_shape).partition(":")[0]
+    smallest = MODELS[name].smallest_input if name in MODELS else None
+    if smallest is None:
+        return
     if len(input_shape) != 3:
-        raise ConfigError(
-            f"{dataset}: {name} takes images, these are features: no network takes features yet, "
-            "describe and weights do"
-        )
+        raise ConfigError(f"{dataset}: {name} takes images, these are features: give --model mlp")
     height, width, channels = input_shape
     if height < smallest[0] or width < smallest[1]:
         fix = (
             f"channels first? give images as [n, {width}, {channels}, {height}]"
             if height in (1, 3, 4) and min(width, channels) > 4
-            else "enlarge them"
+            else "enlarge them, or give --model mlp"
         )
         raise ConfigError(
             f"{dataset}: images are {height} x {width}, {name} needs at least "
@@ -96,13 +195,15 @@ def check_input(name: str, input_shape: tuple[int, ...], dataset: str) -> None:
         )
 
 
-def model_factory(name: str, input_shape: tuple[int, ...], num_classes: int) -> ModelFactory:
-    """A function that builds the network from its `nnx.Rngs`.
+def model_factory(text: str, input_shape: tuple[int, ...], num_classes: int) -> ModelFactory:
+    """A function that builds a model from its `nnx.Rngs`.
 
     Args:
-        name: in `MODELS`.
+        text: of `--model`.
         input_shape: of one example.
         num_classes: columns of the logits.
+
+    Raises:
+        ConfigError: see `find_model`.
     """
-    make = importlib.import_module(MODELS[name].module).make
-    return lambda rngs: make(input_shape, num_classes, rngs=rngs)
+    return partial(find_model(text), input_shape, num_classes)

@@ -12,7 +12,14 @@ import numpy as np
 
 from cwjax.analysis.looks import default_looks
 from cwjax.arms.custom_weights import CustomWeights
-from cwjax.config import NAMED_SOURCES, AnalysisConfig, DataConfig, SourceConfig, TrainConfig
+from cwjax.config import (
+    NAMED_SOURCES,
+    AnalysisConfig,
+    DataConfig,
+    SourceConfig,
+    TrainConfig,
+    default_training,
+)
 from cwjax.models.estimators import ESTIMATORS, PREFIX, is_estimator
 from cwjax.report import words
 from cwjax.store.schema import CodeIdentity, RunRecord, StoredArm, StoredCell, StudyFile
@@ -148,13 +155,19 @@ class Command:
 
 def command(study: StudyFile) -> Command:
     """The command that does a study again; what is not recorded has a placeholder."""
-    if study.estimators and study.train.model.removeprefix(PREFIX) not in ESTIMATORS:
+    name = study.train.model.removeprefix(PREFIX).partition(":")[0]
+    if study.estimators and name not in ESTIMATORS:
         return _call(study)
     cells = [cell.data for cell in study.cells.values()]
     places: list[str] = []
     name = "compare" if len(cells) == 1 else "sweep"
     parts = ["cwjax", name, *_data_flags(cells, places)]
-    parts += _flags(_in_effect(study.train), _in_effect(TrainConfig()))
+    default = default_training(cells[0].protocol)
+    parts += _flags(_in_effect(study.train), _in_effect(default))
+    if study.own_model is not None:
+        at = parts.index("--model") + 1
+        places.append(parts[at].partition(":")[0])
+        parts[at] = f"{PLACEHOLDER}/{parts[at]}"
     parts += _flags(_in_effect(study.analysis), _in_effect(AnalysisConfig()))
     if any(arm.own_rule for stored in study.arms for arm in _with_nested(stored)):
         parts += ["--schemes", f"{PLACEHOLDER}/schemes.py"]

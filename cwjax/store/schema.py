@@ -41,7 +41,7 @@ class StoredArm:
     scheme: str
     kind: Kind
     values: dict[str, float | None] = field(default_factory=dict)
-    """Settings that are numbers; None where one is chosen on validation."""
+    """Settings that are numbers; None where one is chosen on validation, or is the study's."""
     weights: dict[str, StoredArm] = field(default_factory=dict)
     """Settings that are class-weight schemes."""
     files: dict[str, StoredWeights] = field(default_factory=dict)
@@ -174,6 +174,8 @@ class StudyFile:
     """When a study without planned looks was judged; each time is stricter than the one before."""
     estimators: dict[str, StoredEstimator] = field(default_factory=dict)
     """What is trained in the place of a network: by arm, or the one of all arms by the model."""
+    own_model: str | None = None
+    """SHA-256 (hex) of the file of a model that is not cwjax's own."""
 
     @cached_property
     def failed(self) -> frozenset[RunKey]:

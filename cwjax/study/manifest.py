@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cwjax.data.dataset import Dataset
 from cwjax.errors import ConfigError
 from cwjax.models.estimators import Estimators, parameters_of
+from cwjax.models.registry import own_model_digest
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import (
     CodeIdentity,
@@ -44,7 +45,7 @@ def describe(plan: Plan, device: DeviceFacts | None) -> StudyFile:
     """
     design = plan.design
     return StudyFile(
-        train=design.train,
+        train=design.train.without_directory(),
         analysis=design.analysis,
         baseline=str(design.baseline),
         arms=tuple(map(store_arm, design.arms)),
@@ -55,6 +56,7 @@ def describe(plan: Plan, device: DeviceFacts | None) -> StudyFile:
         environment=_environment(design.estimators, device),
         code=(code_identity(),),
         estimators=_stored_estimators(design),
+        own_model=own_model_digest(design.train.model),
     )
 
 
@@ -180,6 +182,11 @@ def continued(new: StudyFile, old: StudyFile, *, allow_environment_change: bool)
         raise ConfigError(
             f"the directory holds another study ({'; '.join(differing)}): "
             "give the same settings or another --out"
+        )
+    if old.own_model != new.own_model:
+        raise ConfigError(
+            f"the file of the model {new.train.model} has changed since the directory was begun: "
+            "go back to what it was, or give another --out"
         )
     if old.looks != new.looks:
         raise ConfigError(

@@ -19,10 +19,11 @@ from cwjax.config import AnalysisConfig, DataConfig, StudyConfig, TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.data.sources import ReadOptions, load_dataset
 from cwjax.data.split import Split, has_own_test_split, split_dataset
-from cwjax.errors import ConfigError, check_name
+from cwjax.errors import ConfigError
 from cwjax.models.estimators import Estimators, find_estimators, is_estimator
 from cwjax.models.registry import check_input, find_model
-from cwjax.training.optim import OPTIMIZERS
+from cwjax.training.augment import check_augmentation, find_augmentation
+from cwjax.training.optim import find_optimizer, find_schedule
 from cwjax.training.runs import Run, RunKey
 
 POST_HOC_PARENT = "uniform"
@@ -105,6 +106,7 @@ class Plan:
             class_names=dataset.class_names,
             num_epochs=train.num_epochs,
             normalization=train.weight_normalization,
+            weight_decay=train.weight_decay,
         )
         row = arm_row(arm, context)._replace(
             input_fill=split.scaling.fill,
@@ -172,12 +174,14 @@ def parse_design(config: StudyConfig, estimators: Estimators | None = None) -> D
         ConfigError: arms, metric, model or optimiser that cannot be used; one line that says why.
     """
     train, analysis = config.train, config.analysis
-    check_name("--optimizer", train.optimizer, OPTIMIZERS)
     if is_estimator(train.model):
         estimators = estimators or find_estimators(train.model)
         _check_estimator_settings(train)
     else:
         find_model(train.model)
+    find_optimizer(train.optimizer)
+    find_schedule(train.schedule)
+    find_augmentation(train.augment)
     find_metric(analysis.metric)
     rules_for(analysis, analysis.metric)
     looks: tuple[int, ...] = ()
@@ -286,6 +290,7 @@ def lay_out(design: Design, data: Sequence[DataConfig], datasets: Mapping[str, D
         dataset = datasets[each.dataset]
         if design.estimators is None:
             check_input(design.train.model, dataset.input_shape, dataset.name)
+        check_augmentation(design.train.augment, dataset.input_shape, dataset.name)
         splits = {seed: split_dataset(dataset, each, seed) for seed in design.seeds}
         for seed, split in splits.items():
             _check_split(design, dataset, split, seed)

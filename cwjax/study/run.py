@@ -111,6 +111,7 @@ def run_plan(plan: Plan, path: Path, runtime: RuntimeConfig) -> Generator[Event,
         from cwjax.training import devices  # JAX takes seconds to import: settings come before
 
         device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
+        check_models(plan)
     with open_study(path) as directory:
         plan, study = _enter(plan, directory, describe(plan, device), runtime)
         driver = _Driver(plan, directory, study)
@@ -133,6 +134,19 @@ def _trainer(plan: Plan, study: StudyFile, runtime: RuntimeConfig) -> Trainer:
 
     widths = {name: cell.width for name, cell in study.cells.items()}
     return LocalTrainer(datasets, plan.design.train, runtime, widths)
+
+
+def check_models(plan: Plan) -> None:
+    """Checks that a model of the user's own can be trained on the data of every cell.
+
+    Raises:
+        ConfigError: it cannot; one line that says why.
+    """
+    from cwjax.training.local import check_own_model
+
+    for run in {run.key.cell: run for run in plan.runs}.values():
+        dataset = plan.cells[run.key.cell].dataset
+        check_own_model(run, dataset, plan.design.train, plan.design.arms)
 
 
 def _enter(

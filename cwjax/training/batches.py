@@ -12,6 +12,7 @@ import numpy as np
 
 from cwjax.arms.sampling import epoch_order, mixing
 from cwjax.config import TrainConfig
+from cwjax.training.optim import find_schedule
 from cwjax.training.runs import Run
 from cwjax.training.step import Batches, Block
 
@@ -23,6 +24,7 @@ def epoch_blocks(
     config: TrainConfig,
     max_steps: int,
     first_step: int = 0,
+    skip_partial: bool = False,
 ) -> Iterator[Block]:
     """The steps of one epoch of runs trained side by side, at most `max_steps` per block.
 
@@ -30,15 +32,18 @@ def epoch_blocks(
         runs: all with the same number of training examples.
         labels: int32 `[num_examples]`, of the whole data set.
         epoch: counted from 0.
-        config: batch size and learning rate.
+        config: batch size and learning rates.
         max_steps: first dimension of every block; a shorter block is padded.
         first_step: the steps before it have been done already.
+        skip_partial: leave out an epoch's last batch where it would be padded.
 
     Yields:
         Blocks whose arrays have a leading run axis `[len(runs), max_steps, ...]`.
     """
     epochs = [_epoch_steps(run, labels[run.train_indices], epoch, config) for run in runs]
     num_steps = len(epochs[0].indices)
+    if skip_partial:
+        num_steps = examples_per_epoch(runs[0], config, skip_partial) // config.batch_size
     for start in range(first_step, num_steps, max_steps):
         stop = min(start + max_steps, num_steps)
         padding = max_steps - (stop - start)
@@ -47,6 +52,12 @@ def epoch_blocks(
             for arrays in zip(*epochs, strict=True)
         ]
         yield Block(Batches(*batches), np.int32(stop - start), np.int32(epoch))
+
+
+def examples_per_epoch(run: Run, config: TrainConfig, skip_partial: bool) -> int:
+    """How many examples of a run are trained on in an epoch; arguments as of `epoch_blocks`."""
+    size = len(run.train_indices)
+    return size - size % config.batch_size if skip_partial else size
 
 
 def _epoch_steps(run: Run, labels: np.ndarray, epoch: int, config: TrainConfig) -> Batches:
@@ -66,8 +77,50 @@ def _epoch_steps(run: Run, labels: np.ndarray, epoch: int, config: TrainConfig) 
         num_examples=len(order),
         batch_size=batch_size,
     )
-    learning_rate = np.full(num_steps, config.learning_rate, np.float32)
+    is_second = epoch >= run.first_stage_epochs
+    learning_rate = learning_rates(
+        config,
+        float(run.row.learning_rate_factor),
+        epoch=epoch - run.first_stage_epochs if is_second else epoch,
+        num_epochs=run.num_epochs - run.first_stage_epochs if is_second else run.first_stage_epochs,
+        steps_per_epoch=num_steps,
+        warms_up=not is_second,
+    )
     return Batches(indices, valid, partners, mix, learning_rate)
+
+
+def learning_rates(
+    config: TrainConfig,
+    factor: float,
+    *,
+    epoch: int,
+    num_epochs: int,
+    steps_per_epoch: int,
+    warms_up: bool,
+) -> np.ndarray:
+    """The learning rate of every step of an epoch: base · factor · schedule · warm-up.
+
+    The warm-up is a straight line up over the first `config.warmup` epochs; the schedule's epochs
+    count from the run's start all the same.
+
+    Args:
+        config: base learning rate, schedule and warm-up.
+        factor: of the arm.
+        epoch: counted from 0 at the start of the stage.
+        num_epochs: length of the stage.
+        steps_per_epoch: of this stage.
+        warms_up: whether the stage has a warm-up; a second stage has none.
+
+    Returns:
+        float32 `[steps_per_epoch]`.
+    """
+    schedule, num_steps = find_schedule(config.schedule), num_epochs * steps_per_epoch
+    steps = epoch * steps_per_epoch + np.arange(steps_per_epoch)
+    scheduled = np.array([schedule(step / num_steps) for step in steps.tolist()])
+    rates: np.ndarray = config.learning_rate * factor * scheduled
+    if warms_up and config.warmup > 0:
+        rates = rates * np.minimum(1, (steps + 1) / (config.warmup * steps_per_epoch))
+    return rates.astype(np.float32)
 
 
 def _padded(array: np.ndarray, padding: int) -> np.ndarray:

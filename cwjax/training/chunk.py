@@ -12,7 +12,7 @@ import numpy as np
 
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
-from cwjax.training.batches import epoch_blocks
+from cwjax.training.batches import epoch_blocks, examples_per_epoch
 from cwjax.training.lanes import BLOCK_STEPS, Lane
 from cwjax.training.runs import (
     ChunkState,
@@ -68,7 +68,10 @@ class ChunkTrainer:
             ended = yield from self._train_epoch(chunk, stopping)
             if not ended:
                 return
-            losses = self._lane.get_runs(chunk.state.loss_sum) / len(runs[0].train_indices)
+            num_examples = examples_per_epoch(
+                runs[0], self._config, self._programs.skips_partial_batches
+            )
+            losses = self._lane.get_runs(chunk.state.loss_sum) / num_examples
             no_loss = self._lane.put_runs(np.zeros(len(chunk.padded), np.float32))
             chunk.state = chunk.state._replace(loss_sum=no_loss)
             validation_indices = np.stack([run.validation_indices for run in chunk.padded])
@@ -120,6 +123,7 @@ class ChunkTrainer:
             self._config,
             BLOCK_STEPS,
             chunk.step,
+            self._programs.skips_partial_batches,
         )
         for block in blocks:
             chunk.state = self._train_block(chunk, block)
@@ -161,13 +165,25 @@ class ChunkTrainer:
 
     def _finish(self, chunk: _Chunk, validation_logits: np.ndarray) -> Iterator[RunFinished]:
         test_logits = self._evaluate(chunk, np.stack([run.test_indices for run in chunk.padded]))
-        head = chunk.state.params["head"]
-        kernels = self._lane.get_runs(head["kernel"][...])
-        biases = self._lane.get_runs(head["bias"][...])
+        kernels, biases = self._heads(chunk)
         for place, run in enumerate(chunk.runs):
             yield RunFinished(
                 run, test_logits[place], validation_logits[place], kernels[place], biases[place]
             )
+
+    def _heads(self, chunk: _Chunk) -> tuple[np.ndarray, np.ndarray]:
+        """Kernels `[num_runs, width, num_classes]` and biases `[num_runs, num_classes]`.
+
+        Without a head the width is 0, without a bias it is zero.
+        """
+        kernels = np.zeros((len(chunk.padded), 0, self._dataset.num_classes), np.float32)
+        biases = np.zeros(kernels.shape[::2], np.float32)
+        if self._programs.has_head:
+            head = chunk.state.params["head"]
+            kernels = self._lane.get_runs(head["kernel"][...])
+            if "bias" in head:
+                biases = self._lane.get_runs(head["bias"][...])
+        return kernels, biases
 
 
 def _by_name(state: Any) -> dict[str, Any]:

@@ -57,15 +57,16 @@ class Lane:
         """The programs jitted for this lane; training gives its state's memory back."""
         runs, shared = self._per_run.spec, self._shared.spec
         block = Block(Batches(*[runs] * len(Batches._fields)), shared, shared)
-        initial_state, train_block, start_second_stage, evaluate = programs
         on_cpu = self.devices[0].platform == "cpu"
         jit_training = partial(jax.jit, compiler_options=CPU_TRAINING_OPTIONS if on_cpu else None)
         jit = partial(jax.jit, compiler_options=CPU_OTHER_OPTIONS if on_cpu else None)
-        return Programs(
-            jit(self._spread(initial_state, (runs, runs))),
-            jit_training(self._spread(train_block, (runs, runs, shared, block)), donate_argnums=0),
-            jit(self._spread(start_second_stage, (runs, runs)), donate_argnums=0),
-            jit(self._spread(evaluate, (runs, runs, shared, runs))),
+        train_block = self._spread(programs.train_block, (runs, runs, shared, block))
+        second_stage = self._spread(programs.start_second_stage, (runs, runs))
+        return programs._replace(
+            initial_state=jit(self._spread(programs.initial_state, (runs, runs))),
+            train_block=jit_training(train_block, donate_argnums=0),
+            start_second_stage=jit(second_stage, donate_argnums=0),
+            evaluate=jit(self._spread(programs.evaluate, (runs, runs, shared, runs))),
         )
 
     def _spread(self, program: Callable[..., Any], specs: Any) -> Callable[..., Any]:

@@ -14,15 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import jax
+import numpy as np
 
+from cwjax.arms.arm import SCHEMES, Arm
 from cwjax.config import RuntimeConfig, TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.errors import ConfigError
-from cwjax.models.registry import model_factory
+from cwjax.models.network import Network, check_network
+from cwjax.models.registry import OWN_MODEL, model_factory
 from cwjax.training import width
+from cwjax.training.batches import epoch_blocks
 from cwjax.training.chunk import ChunkTrainer
-from cwjax.training.lanes import Lane, default_lanes
-from cwjax.training.optim import OPTIMIZERS
+from cwjax.training.lanes import BLOCK_STEPS, Lane, default_lanes
+from cwjax.training.optim import find_optimizer
 from cwjax.training.runs import (
     ChunkState,
     Run,
@@ -32,7 +36,7 @@ from cwjax.training.runs import (
     TrainingEvent,
     WidthChosen,
 )
-from cwjax.training.step import Programs, make_programs
+from cwjax.training.step import Examples, Programs, make_programs
 
 
 class OutOfDeviceMemory(Exception):
@@ -90,6 +94,12 @@ class LocalTrainer:
         """Trains runs of one data set, in narrower chunks where device memory is too small."""
         dataset, finished = self._datasets[cells[0]], set[Run]()
         programs = make_run_programs(dataset, self._config)
+        if programs.skips_partial_batches:
+            warnings.warn(
+                f"{self._config.model} keeps batch statistics and takes no mask=: an epoch's last "
+                "batch is left out where it is smaller than the others",
+                stacklevel=2,
+            )
         # Kept once chosen: another width would change results in the last bits.
         chosen = self._widths.get(cells[0]) or width.fitting_width(
             runs[0], dataset, programs, self._config, self._runtime.max_parallel_runs
@@ -130,7 +140,53 @@ def make_run_programs(dataset: Dataset, config: TrainConfig) -> Programs:
         config: names model and optimiser.
     """
     factory = model_factory(config.model, dataset.input_shape, dataset.num_classes)
-    return make_programs(factory, OPTIMIZERS[config.optimizer](), config, dataset.num_classes)
+    tx = find_optimizer(config.optimizer)()
+    return make_programs(factory, tx, config, dataset.num_classes)
+
+
+def check_own_model(run: Run, dataset: Dataset, config: TrainConfig, arms: Sequence[Arm]) -> None:
+    """Checks a model of the user's own, before anything is written: a first step is taken.
+
+    Args:
+        run: any of them.
+        dataset: of the run.
+        config: names the model; nothing is checked where it is one of cwjax's.
+        arms: what is to be trained, or computed afterwards.
+
+    Raises:
+        ConfigError: it cannot be trained; one line that says why.
+    """
+    if not OWN_MODEL.fullmatch(config.model):
+        return
+    try:
+        _take_first_step(run, dataset, config, arms)
+    except ConfigError as error:
+        raise ConfigError(f"--model {config.model}: {error}") from None
+
+
+def _take_first_step(run: Run, dataset: Dataset, config: TrainConfig, arms: Sequence[Arm]) -> None:
+    network = Network(model_factory(config.model, dataset.input_shape, dataset.num_classes))
+    inputs = jax.ShapeDtypeStruct((config.batch_size, *dataset.input_shape), np.float32)
+    check_network(network, inputs, dataset.num_classes)
+    headless = [str(arm) for arm in arms if SCHEMES[arm.scheme].needs_head and not network.has_head]
+    if headless:
+        raise ConfigError(
+            f"{', '.join(headless)} need its head: give it features(inputs) and self.head = "
+            "nnx.Linear(...), or leave them out"
+        )
+    lane = Lane(jax.local_devices()[:1], None)
+    programs = lane.compile(make_run_programs(dataset, config))
+    block = next(iter(epoch_blocks([run], dataset.labels, 0, config, BLOCK_STEPS)))
+    block = block._replace(batches=lane.put_runs(block.batches), num_steps=np.int32(1))
+    row = lane.put_shared(run.row)
+    examples = lane.put_shared(Examples(dataset.inputs, dataset.labels))
+    state = programs.initial_state(lane.put_shared(np.zeros(2, np.uint32)), row)
+    state = programs.train_block(state, row, examples, block)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, state.loss_sum))):
+        raise ConfigError(
+            "its loss or a parameter is not finite after the first step: check its initial values, "
+            "or give a smaller --learning-rate"
+        )
 
 
 def check_state(state: ChunkState, expected: Mapping[str, jax.ShapeDtypeStruct]) -> None:

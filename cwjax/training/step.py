@@ -7,18 +7,19 @@ indices into one shared array. All arms and seeds therefore share the four progr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from cwjax.arms import losses
 from cwjax.arms.row import SECOND_STAGE_CRT, SECOND_STAGE_LWS, ArmRow, Leaf
 from cwjax.config import TrainConfig
+from cwjax.models.network import Arrays, Network, Outputs
 from cwjax.models.registry import ModelFactory
 from cwjax.randomness import Purpose
+from cwjax.training.augment import find_augmentation
 
 
 class Examples(NamedTuple):
@@ -46,14 +47,11 @@ class Block(NamedTuple):
     epoch: Leaf  # int32 []
 
 
-Params: TypeAlias = "nnx.State[Any, Any]"
-"""The parameters of a model, as Flax holds them."""
-
-
 class RunState(NamedTuple):
     """All that changes while a run is trained."""
 
-    params: Params
+    params: Arrays
+    variables: Arrays  # what else the model holds, e.g. batch statistics
     class_scale: jax.Array  # float32 [num_classes]; ones, unless a second stage learns them
     opt_state: optax.OptState
     key: jax.Array  # uint32 [2]: the run's threefry key data
@@ -68,24 +66,14 @@ class Programs(NamedTuple):
     train_block: Callable[[RunState, ArmRow, Examples, Block], RunState]
     start_second_stage: Callable[[RunState, ArmRow], RunState]
     evaluate: Callable[[RunState, ArmRow, Examples, Leaf], jax.Array]
+    skips_partial_batches: bool = False  # an epoch's last batch, where it would be padded
+    has_head: bool = True  # the model shows one
 
 
 def purpose_key(key_data: jax.Array, purpose: Purpose) -> jax.Array:
     """The threefry key of one purpose of a run, from the run's key data `[2]` uint32."""
     # rbg keys are faster on accelerators, but under vmap a seed's stream depends on the others.
     return jax.random.fold_in(jax.random.wrap_key_data(key_data, impl="threefry2x32"), purpose)
-
-
-def split_model(make_model: ModelFactory, key: jax.Array) -> tuple[nnx.GraphDef[Any], Params]:
-    """A fresh model as its static structure and its parameters.
-
-    Raises:
-        ValueError: the module holds variables other than `nnx.Param`, which would not be trained.
-    """
-    graph, params, *others = nnx.split(make_model(nnx.Rngs(params=key)), nnx.Param, ...)
-    if jax.tree.leaves(others):
-        raise ValueError("the model holds variables other than nnx.Param; cwjax trains only those")
-    return graph, params
 
 
 def make_programs(
@@ -99,31 +87,26 @@ def make_programs(
     Args:
         make_model: builds the Flax module from `nnx.Rngs`.
         tx: the optimiser, without its learning rate: updates are `-learning_rate` times its own.
-        config: batch size and reduction are compiled in.
+        config: reduction and augmentation are compiled in.
         num_classes: columns of the logits.
     """
-    # The structure is the same for every key, so one abstract evaluation finds it.
-    graph = nnx.graphdef(nnx.eval_shape(lambda: make_model(nnx.Rngs(params=jax.random.key(0)))))
+    network = Network(make_model)
+    augment = find_augmentation(config.augment)
+    tx = optax.with_extra_args_support(tx)
 
-    def logits_of(
-        params: Params,
-        class_scale: jax.Array,
-        row: ArmRow,
-        inputs: jax.Array,
-        dropout_key: jax.Array | None,
-    ) -> jax.Array:
-        model = nnx.merge(graph, params)
-        features = model.features(inputs, dropout_key=dropout_key)
-        return class_scale[None, :] * losses.head_logits(
-            features, model.head.kernel[...], model.head.bias[...], row
-        )
+    def logits_of(outputs: Outputs, class_scale: jax.Array, row: ArmRow) -> jax.Array:
+        logits = outputs.features
+        if outputs.head is not None:
+            logits = losses.head_logits(logits, *outputs.head, row)
+        return class_scale[None, :] * logits
 
     def initial_state(key_data: jax.Array, row: ArmRow) -> RunState:
         """`key_data` uint32 `[2]`; the row only gives the shape of its run axis."""
-        _, params = split_model(make_model, purpose_key(key_data, Purpose.INIT))
+        params, variables = network.initial(purpose_key(key_data, Purpose.INIT))
         class_scale = jnp.ones(num_classes, jnp.float32)
         return RunState(
             params=params,
+            variables=variables,
             class_scale=class_scale,
             opt_state=tx.init((params, class_scale)),
             key=key_data,
@@ -136,33 +119,42 @@ def make_programs(
     ) -> RunState:
         indices, valid, partners, mix, learning_rate = (field[position] for field in block.batches)
         labels = examples.labels[indices]
-        inputs = preprocess(examples.inputs[indices], row)
+        augment_key, dropout_key = (
+            jax.random.fold_in(purpose_key(state.key, purpose), state.step)
+            for purpose in (Purpose.AUGMENT, Purpose.DROPOUT)
+        )
+        inputs = preprocess(augment(augment_key, examples.inputs[indices]), row)
         inputs = mix * inputs + (1 - mix) * inputs[partners]
-        dropout_key = jax.random.fold_in(purpose_key(state.key, Purpose.DROPOUT), state.step)
 
-        def batch_loss(trained: tuple[Params, jax.Array]) -> jax.Array:
-            logits = logits_of(*trained, row, inputs, dropout_key)
+        def batch_loss(trained: tuple[Arrays, jax.Array]) -> tuple[jax.Array, Arrays]:
+            params, class_scale = trained
+            outputs = network.train(params, state.variables, inputs, mask=valid, key=dropout_key)
+            logits = logits_of(outputs, class_scale, row)
             mixing = {
                 "class_weights": losses.class_weights_at(row, block.epoch),
                 "mixed_labels": labels[partners],
                 "mix": mix,
             }
-            return losses.reduce_loss(
+            loss = losses.reduce_loss(
                 losses.per_example_loss(logits, labels, row, **mixing),
                 losses.example_weights(labels, row, **mixing),
                 valid,
                 config.reduction,
             )
+            return loss, outputs.variables
 
         trained = (state.params, state.class_scale)
-        loss, grads = jax.value_and_grad(batch_loss)(trained)
-        updates, opt_state = tx.update(grads, state.opt_state, trained)
+        (loss, variables), grads = jax.value_and_grad(batch_loss, has_aux=True)(trained)
+        updates, opt_state = tx.update(
+            grads, state.opt_state, trained, weight_decay=row.weight_decay
+        )
         updates = jax.tree.map(lambda update: -learning_rate * update, updates)
         params, class_scale = keep_frozen(
             trained, optax.apply_updates(trained, updates), row, block.epoch
         )
         return RunState(
             params=params,
+            variables=variables,
             class_scale=class_scale,
             opt_state=opt_state,
             key=state.key,
@@ -182,7 +174,7 @@ def make_programs(
 
     def start_second_stage(state: RunState, row: ArmRow) -> RunState:
         """A new head for cRT; for both second stages an optimiser that remembers nothing."""
-        _, fresh = split_model(make_model, purpose_key(state.key, Purpose.HEAD_INIT))
+        fresh, _ = network.initial(purpose_key(state.key, Purpose.HEAD_INIT))
         new_head = row.second_stage_head == SECOND_STAGE_CRT
         params = jax.tree.map_with_path(
             lambda path, old, new: jnp.where(new_head & is_head(path), new, old),
@@ -194,11 +186,17 @@ def make_programs(
     def evaluate(state: RunState, row: ArmRow, examples: Examples, indices: Leaf) -> jax.Array:
         """Test logits `[len(indices), num_classes]`: no dropout, no training-time adjustment."""
         inputs = preprocess(examples.inputs[indices], row)
-        return losses.evaluation_logits(
-            logits_of(state.params, state.class_scale, row, inputs, None), row
-        )
+        outputs = network.evaluate(state.params, state.variables, inputs)
+        return losses.evaluation_logits(logits_of(outputs, state.class_scale, row), row)
 
-    return Programs(initial_state, train_block, start_second_stage, evaluate)
+    return Programs(
+        initial_state,
+        train_block,
+        start_second_stage,
+        evaluate,
+        network.skips_partial_batches,
+        network.has_head,
+    )
 
 
 def preprocess(inputs: jax.Array, row: ArmRow) -> jax.Array:
@@ -222,15 +220,15 @@ def is_head(path: tuple[Any, ...]) -> bool:
 
 
 def keep_frozen(
-    old: tuple[Params, jax.Array],
-    new: tuple[Params, jax.Array],
+    old: tuple[Arrays, jax.Array],
+    new: tuple[Arrays, jax.Array],
     row: ArmRow,
     epoch: Leaf,
-) -> tuple[Params, jax.Array]:
+) -> tuple[Arrays, jax.Array]:
     """`new`, but `old` where the arm does not train in this epoch; each is parameters, class scale.
 
     First stage: all is trained but the class scale. Second stage: cRT trains the head alone, LWS
-    the class scale alone.
+    the class scale alone; batch statistics go on following the batches, as in the authors' code.
     """
     second_stage = epoch >= row.second_stage_from
     train_head = ~second_stage | (row.second_stage_head == SECOND_STAGE_CRT)

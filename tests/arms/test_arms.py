@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cwjax.arms.arm import SCHEMES, ArmContext, AtLeastZero, scheme
+from cwjax.arms.arm import SCHEMES, ArmContext, scheme
 from cwjax.arms.grammar import arm_row, list_arms, parse_arm, parse_arms, total_epochs
 from cwjax.arms.row import ArmRow, replace, row_bytes, uniform_row
+from cwjax.arms.settings import AtLeastZero
 from cwjax.errors import ConfigError
 
 COUNTS = np.array([400, 100, 4])
@@ -82,7 +83,7 @@ def test_all_is_the_whole_table_but_custom() -> None:
         (["all:drw=1"], "no scheme 'all'"),
         (["Balanced"], "no scheme 'Balanced'"),
         (["focal:gama=1"], r"no setting 'gama' \(did you mean 'gamma'\?\); .* gamma, weights, drw"),
-        (["uniform:drw=0.8"], "uniform has no setting 'drw'; it has no settings"),
+        (["uniform:drw=0.8"], "uniform has no setting 'drw'; its settings: lr, weight_decay"),
         (["focal:drw=0.5"], "weights=uniform has none"),
         (["ldam:weights=uniform:drw=0.8"], "weights=uniform has none"),
         (["focal:gamma"], "'gamma' is not key=value"),
@@ -152,6 +153,15 @@ def test_a_scheme_is_one_entry() -> None:
         SCHEMES.pop("shifted", None)
 
 
+def test_a_scheme_has_no_setting_that_every_arm_has() -> None:
+    def crawling(context: ArmContext, *, lr: float = 0.1) -> ArmRow:
+        return uniform_row(context.num_classes)
+
+    with pytest.raises(ConfigError, match="scheme crawling: every arm has a setting lr already"):
+        scheme(formula="", source="")(crawling)
+    assert "crawling" not in SCHEMES
+
+
 def test_the_list_of_arms_says_what_one_needs_to_know() -> None:
     rows = {row.name: row for row in list_arms()}
     assert rows["ldam"].settings == "c=0.5:s=30:drw=0.8:weights=effective_number(0.9999)"
@@ -206,7 +216,9 @@ def test_rows_are_equal_where_every_field_is() -> None:
     row = uniform_row(3)
     assert row_bytes(row) == row_bytes(uniform_row(3))
     for field in ArmRow._fields:
-        assert row_bytes(row) != row_bytes(replace(row, **{field: 5}))
+        leaf = getattr(row, field)
+        other = np.full(leaf.shape if leaf.size else 2, 5, leaf.dtype)  # images have no features
+        assert row_bytes(row) != row_bytes(row._replace(**{field: other}))
 
 
 def test_replace_keeps_types_and_shapes() -> None:

@@ -14,7 +14,8 @@ from cwjax.errors import ConfigError
 
 OWN = """
 from typing import Annotated
-from cwjax.arms.arm import ArmContext, Range, scheme
+from cwjax.arms.arm import ArmContext, scheme
+from cwjax.arms.settings import Range
 from cwjax.arms.row import ArmRow
 from cwjax.arms.schemes import weighted_row
 

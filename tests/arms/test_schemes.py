@@ -84,7 +84,7 @@ def test_ldam_by_hand() -> None:
 def test_the_neutral_row_is_the_identity_of_every_field() -> None:
     row = uniform_row(3)
     ones = {"class_weights", "logit_scale", "class_counts", "scale"}
-    ones |= {"sampling_exponent", "second_stage_exponent"}
+    ones |= {"sampling_exponent", "second_stage_exponent", "learning_rate_factor", "input_spread"}
     special = {"remix_kappa": np.inf, "second_stage_from": NEVER}
     for name, leaf in row._asdict().items():
         assert np.all(leaf == special.get(name, float(name in ones))), name

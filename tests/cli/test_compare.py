@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from calls import Call
 from cwjax.arms.arm import SCHEMES
 from cwjax.cli import compare
 from cwjax.cli.study import directory_name
-from cwjax.config import DataConfig, StudyConfig, TrainConfig
+from cwjax.config import CIFAR_LT, DataConfig, StudyConfig, TrainConfig
+from cwjax.report.measured import PLACEHOLDER, command
+from cwjax.store.directory import StudyDirectory
 
 ROOT = Path(__file__).parents[2]
 Refused = Callable[..., str]
@@ -63,6 +66,15 @@ WRONG = [
         ["--num-epochs", "0"], "--num-epochs is 0", id="epochs", marks=pytest.mark.fault(47)
     ),
     pytest.param(["--num-epochs", "ten"], "--num-epochs", id="not a number"),
+    pytest.param(["--model", "resnet30"], "did you mean 'resnet", id="model"),
+    pytest.param(["--model", "mlp:hiden=8"], "did you mean 'hidden'", id="setting of a model"),
+    pytest.param(["--model", "net.py:Net"], "there is no file net.py", id="model's file"),
+    pytest.param(["--optimizer", "adamv"], "did you mean 'adam", id="optimiser"),
+    pytest.param(["--optimizer", "sgd:momentum=1"], "give a number in [0, 1)", id="momentum"),
+    pytest.param(["--schedule", "cosin"], "did you mean 'cosine'", id="schedule"),
+    pytest.param(["--augment", "flip_crop"], "choose one of none, flip", id="augmentation"),
+    pytest.param(["--warmup", "12"], "--warmup is 12 epochs of 12", id="warm-up"),
+    pytest.param(["--protocol", "cifar"], "cifar_lt", id="protocol"),
     pytest.param(
         ["--batch-size", "100000"],
         "--batch-size is 100000",
@@ -148,7 +160,8 @@ def test_arms_are_listed_and_explained(call: Call) -> None:
         for line in scheme.about.splitlines():
             assert line in ended.out
         for setting in scheme.settings:
-            explained = ended.out if setting.name in ("weights", "drw") else scheme.about
+            is_common = setting.name in ("weights", "drw", "lr", "weight_decay")
+            explained = ended.out if is_common else scheme.about
             assert f"{setting.name}: " in explained
 
 
@@ -216,10 +229,83 @@ def test_the_default_directory_depends_on_settings_but_not_on_arms_seeds_and_pla
     assert name().startswith("mnist5k-long_tailed-50-")
     assert name(num_seeds=3, arms=("focal",)) == name()
     assert name(train=TrainConfig(num_epochs=3)) != name()
+    mine, moved, other = (
+        name(train=TrainConfig(model=model)) for model in ("a/n.py:N", "n.py:N", "n.py:M")
+    )
+    assert mine == moved != other
     here, there = ((DataConfig(dataset=f"npz:{place}/x.npz"),) for place in ("a", "b"))
     assert name(data=here) == name(data=there) != name()
     several = (DataConfig(), DataConfig(imbalance="none"))
     assert name(data=several).startswith("sweep-")
+
+
+def test_a_protocol_gives_the_training_settings_that_no_flag_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    planned: list[StudyConfig] = []
+
+    class Planned(Exception):
+        pass
+
+    def plan(config: StudyConfig, options: object) -> None:
+        planned.append(config)
+        raise Planned
+
+    monkeypatch.setattr("cwjax.study.plan.make_plan", plan)
+    for flags in ([], ["--learning-rate=0.001", "--num-epochs", "20"]):
+        with pytest.raises(Planned):
+            compare.main(["--protocol", "cifar_lt", *flags])
+    default, changed = (config.train for config in planned)
+    assert default == CIFAR_LT
+    assert changed == replace(CIFAR_LT, learning_rate=0.001, num_epochs=20)
+
+
+MODEL = """
+from flax import nnx
+
+class Net(nnx.Module):
+    def __init__(self, num_classes, *, rngs):
+        self.layer = nnx.Linear(18 * 18, num_classes, rngs=rngs)
+
+    def __call__(self, inputs):
+        return self.layer(inputs.reshape(len(inputs), -1))
+"""
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_directory_keeps_its_model(call: Call, tiny_npz: str, tmp_path: Path) -> None:
+    file, moved, out = tmp_path / "net.py", tmp_path / "elsewhere" / "net.py", tmp_path / "out"
+    file.write_text(MODEL)
+    flags = [*small(tiny_npz, out), "--quiet", "--model"]
+    for _ in range(2):
+        assert call(compare.main, *flags, f"{file}:Net") == (0, "", "")
+    moved.parent.mkdir()
+    moved.write_text(MODEL)
+    assert call(compare.main, *flags, f"{moved}:Net") == (0, "", "")
+    moved.write_text(MODEL + "# changed\n")
+    for model, message in (
+        (f"{moved}:Net", "the file of the model net.py:Net has changed since the directory was"),
+        ("linear", "model: net.py:Net, now linear"),
+    ):
+        ended = call(compare.main, *flags, model)
+        assert (ended.code, ended.out) == (2, "")
+        assert message in ended.err
+        assert len(ended.err.splitlines()) == 1
+    study = StudyDirectory(out).known_study()
+    assert "--model DIRECTORY/net.py:Net" in command(study).text.replace(PLACEHOLDER, "DIRECTORY")
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_a_model_without_the_part_that_an_arm_needs(
+    flags: list[str], refused: Refused, tiny_npz: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(MODEL)
+    error = refused(
+        "--dataset", tiny_npz, "--imbalance-factor", "4", "--batch-size", "16",
+        "--model", f"{file}:Net", "--arms", "uniform", "crt", "balanced", "tau_norm", *flags
+    )  # fmt: skip
+    assert "net.py:Net: crt, tau_norm need its head: give it features(inputs)" in error
 
 
 def test_an_accelerator_that_is_not_there(tmp_path: Path) -> None:

@@ -23,9 +23,12 @@ LOGISTIC = ["--model", "estimator:logistic_regression"]
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--model", "estimator:random_forrest"], "did you mean 'estimator:random_forest'"),
+        (["--model", "estimator:random_forrest"], "did you mean 'random_forest'"),
+        (["--model", "estimator:random_forest:trees=3"], "has no setting 'trees'"),
+        (["--model", "estimator:random_forest:n_estimators=0"], "an integer from 1"),
         ([*LOGISTIC, "--optimizer", "rmsprop"], "--optimizer is of networks and has no effect"),
         ([*LOGISTIC, "--num-epochs", "12"], "--num-epochs is of networks"),
+        ([*LOGISTIC, "--weight-decay", "0.1"], "--weight-decay is of networks"),
         ([*LOGISTIC, "--platform", "cpu"], "--platform is of networks"),
     ],
 )
@@ -38,6 +41,8 @@ def test_flags_that_would_do_nothing_are_refused(
 @pytest.mark.parametrize(
     ("arm", "reason"),
     [
+        ("balanced:lr=2", "changes a network's learning rate"),
+        ("balanced:weight_decay=0.1", "decays a network's parameters"),
         ("balanced:drw=0.5", "puts class weights off until a later epoch"),
         ("focal", "changes the loss"),
         ("logit_adjusted", "changes the loss"),
@@ -97,10 +102,10 @@ def test_other_parameters_are_another_study(
     flags = [*WINE[:-1], "1", *LOGISTIC, "--out", str(tmp_path / "out")]
     assert call(compare.main, *flags).code == 0
     make = ESTIMATORS["logistic_regression"]
-    monkeypatch.setitem(ESTIMATORS, "logistic_regression", lambda: make().set_params(C=2.0))
+    monkeypatch.setitem(ESTIMATORS, "logistic_regression", lambda: make(C=2))
     ended = call(compare.main, *flags)
     assert ended.code == 2
-    assert "another study (C: 1.0, now 2.0)" in ended.err
+    assert "another study (C: 1.0, now 2)" in ended.err
 
 
 def test_the_report_has_no_curves_and_a_dry_run_measures_fits(

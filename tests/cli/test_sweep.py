@@ -28,7 +28,10 @@ WRONG = {
         "--imbalance-factor has no effect",
     ),
     "no data": (["--dataset", "mnist5k", "npz:/nowhere.npz"], "nowhere.npz"),
-    "features": (["--dataset", "mnist5k", "sklearn:wine"], "wine: cnn takes images"),
+    "features": (
+        ["--dataset", "mnist5k", "sklearn:wine", "--model", "cnn"],
+        "wine: cnn takes images",
+    ),
     "setting": (["--label-column", "y"], "--label-column is a setting of"),
     "no spec": (["--spec", "/nowhere.toml"], "--spec /nowhere.toml: No such file"),
     "spec alone": (["--spec"], "--spec"),

@@ -71,7 +71,7 @@ def test_every_field_of_the_environment_is_compared() -> None:
     ("changes", "message"),
     [
         ({"train": TrainConfig(num_epochs=4)}, "num_epochs: 3, now 4"),
-        ({"train": TrainConfig(num_epochs=3, model="other")}, "model: cnn, now other"),
+        ({"train": TrainConfig(num_epochs=3, model="other")}, "model: auto, now other"),
         ({"train": TrainConfig(num_epochs=3, optimizer="x")}, "optimizer: rmsprop, now x"),
         ({"analysis": AnalysisConfig(metric="loss")}, "metric: balanced_accuracy, now loss"),
         ({"baseline": "balanced"}, "baseline: uniform, now balanced"),

@@ -154,7 +154,7 @@ def test_what_describes_a_plan_holds_its_runs(make: Any) -> None:
     ("settings", "message"),
     [
         ({"metric": "acuracy"}, r"--metric is 'acuracy' \(did you mean 'accuracy'"),
-        ({"model": "cn"}, r"--model is 'cn' \(did you mean 'cnn'\?\): choose one of cnn"),
+        ({"model": "cn"}, r"--model is 'cn' \(did you mean 'cnn'\?\): choose one of auto, cnn"),
         ({"optimizer": "rms"}, r"--optimizer is 'rms' \(did you mean 'rmsprop'\?\): choose one of"),
         ({"baseline": "focal:gamma=1,2"}, "--baseline focal:gamma=1,2 names 2 arms: give a single"),
         ({"baseline": "tau_norm"}, "post-hoc arms are computed from the runs of uniform: add it"),
