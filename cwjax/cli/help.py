@@ -190,6 +190,12 @@ def _sources() -> tuple[str, ...]:
     return _table({name + f":{s.place}" * bool(s.place): s.about for name, s in SOURCES.items()})
 
 
+def _models() -> tuple[str, ...]:
+    networks = _functions({name: entry.make for name, entry in MODELS.items()})
+    estimators = f"{PREFIX}NAME  scikit-learn's {', '.join(ESTIMATORS)} (docs/estimators.md)"
+    return (*networks, " " * INDENT + estimators)
+
+
 def _functions(functions: Mapping[str, Callable[..., Any]]) -> tuple[str, ...]:
     """Names with their settings and defaults, as they are typed, and first lines of docstrings."""
     return _table(
@@ -202,10 +208,7 @@ def _functions(functions: Mapping[str, Callable[..., Any]]) -> tuple[str, ...]:
 
 _TABLES: dict[str, Callable[[], tuple[str, ...]]] = {
     "dataset": _sources,
-    "model": lambda: _functions(
-        {name: entry.make for name, entry in MODELS.items()}
-        | {PREFIX + name: make for name, make in ESTIMATORS.items()}
-    ),
+    "model": _models,
     "optimizer": lambda: _functions(OPTIMIZERS),
     "schedule": lambda: _functions(SCHEDULES),
     "augment": lambda: _functions(AUGMENTATIONS),
