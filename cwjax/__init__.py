@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cwjax.api import paired_comparison
+    from cwjax.api import Study, compare, open_study, paired_comparison
     from cwjax.api_estimators import compare_estimators
     from cwjax.arms.arm import ArmContext, scheme
     from cwjax.arms.row import ArmRow
@@ -37,10 +37,13 @@ __all__ = [
     "DataConfig",
     "Dataset",
     "RuntimeConfig",
+    "Study",
     "StudyConfig",
     "TrainConfig",
+    "compare",
     "compare_estimators",
     "load_dataset",
+    "open_study",
     "paired_comparison",
     "run",
     "scheme",
@@ -56,10 +59,13 @@ _HOMES = {
     "DataConfig": "cwjax.config",
     "Dataset": "cwjax.data.dataset",
     "RuntimeConfig": "cwjax.config",
+    "Study": "cwjax.api",
     "StudyConfig": "cwjax.config",
     "TrainConfig": "cwjax.config",
+    "compare": "cwjax.api",
     "compare_estimators": "cwjax.api_estimators",
     "load_dataset": "cwjax.data.sources",
+    "open_study": "cwjax.api",
     "paired_comparison": "cwjax.api",
     "run": "cwjax.study.run",
     "scheme": "cwjax.arms.arm",

@@ -6,8 +6,8 @@ import html
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,19 @@ from cwjax.analysis.pairing import ArmScores, Pairing
 from cwjax.analysis.results import StudyComparison
 from cwjax.analysis.rules import Rules
 from cwjax.analysis.stats import PairedEstimates
-from cwjax.config import AnalysisConfig, DataConfig, RuntimeConfig, StudyConfig, TrainConfig
+from cwjax.config import (
+    AnalysisConfig,
+    DataConfig,
+    RuntimeConfig,
+    StudyConfig,
+    TestSplit,
+    TrainConfig,
+)
 from cwjax.data.arrays import dataset_from_arrays
 from cwjax.data.dataset import Dataset
 from cwjax.data.sources import ReadOptions
 from cwjax.errors import ConfigError, check_name
+from cwjax.models.registry import register_model
 from cwjax.report import words
 from cwjax.store.directory import StudyDirectory
 
@@ -159,8 +167,9 @@ def compare(
     arms: Sequence[str] = ("uniform", "balanced"),
     seeds: int | Sequence[int] = 10,
     max_seeds: int | None = None,
-    model: Any = "auto",
+    model: str | Callable[..., Any] | None = None,
     test: tuple[Any, Any] | None = None,
+    test_split: TestSplit = "fixed",
     groups: Sequence[Any] | None = None,
     class_names: Sequence[str] | None = None,
     metric: str = "balanced_accuracy",
@@ -181,15 +190,16 @@ def compare(
         arms: as `--arms` takes them.
         seeds: how many, or which.
         max_seeds: train until the answer is known, on at most so many seeds (instead of `seeds`).
-        model: as `--model` takes it; or a class or function `(input_shape, num_classes, rngs) ->
-            nnx.Module`.
+        model: as `--model` takes it; or a class or function that makes an `nnx.Module`, called with
+            those of `input_shape`, `num_classes` and `rngs` that it has parameters for.
         test: inputs and labels of a test split; without one a stratified fifth is held out.
+        test_split: `per-seed` lets each seed hold out a fifth of its own.
         groups: `[n]`: examples of one group never stand on both sides of a split.
         class_names: one name per class, for labels 0, 1, ….
         metric: the one that is judged.
         smallest_effect: the smallest difference that would matter, in the unit of the metric.
         confidence: of all intervals together.
-        train: how every run is trained; its `model` counts where `model` is not given.
+        train: how every run is trained.
         runtime: how to use the machine.
         directory: of the results, new or to be continued; without one they are kept until the
             study is forgotten.
@@ -210,19 +220,21 @@ def compare(
     if useless:
         raise ConfigError(f"{useless[0]} goes with arrays: leave it out")
     if labels is not None:
-        data = dataset_from_arrays(data, labels, **given)
-    where = _data_config(data)
-    settings = {"max_seeds": max_seeds}
-    if max_seeds is None:
-        settings |= {"num_seeds": seeds} if isinstance(seeds, int) else {"seeds": tuple(seeds)}
+        data = dataset_from_arrays(data, labels, test=test, groups=groups, class_names=class_names)
+    where, train = _data_config(data, test_split), train or TrainConfig()
+    if model is not None:
+        name = model if isinstance(model, str) else register_model(model)
+        train = replace(train, model=name)
     config = StudyConfig(
         data=(where,),
         arms=tuple(arms),
-        train=train or TrainConfig(),
+        train=train,
         analysis=AnalysisConfig(
             metric=metric, smallest_effect=smallest_effect, confidence=confidence
         ),
-        **settings,
+        num_seeds=seeds if isinstance(seeds, int) else len(seeds),
+        seeds=None if isinstance(seeds, int) else tuple(seeds),
+        max_seeds=max_seeds,
     )
     runtime = runtime or RuntimeConfig()
     if isinstance(data, Dataset):
@@ -232,14 +244,14 @@ def compare(
     return train_plan(plan, directory, runtime, show_progress=progress)
 
 
-def _data_config(data: Any) -> DataConfig:
+def _data_config(data: Any, test_split: TestSplit) -> DataConfig:
     """The data of the study's one cell; a data set in memory is named like the file it could be."""
     if isinstance(data, DataConfig):
         return data
     if isinstance(data, str):
-        return DataConfig(dataset=data)
+        return DataConfig(dataset=data, test_split=test_split)
     kind = "features" if data.is_features else "npz"
-    return DataConfig(dataset=f"{kind}:{data.name}.npz", imbalance="none")
+    return DataConfig(dataset=f"{kind}:{data.name}.npz", test_split=test_split)
 
 
 def train_plan(

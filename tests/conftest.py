@@ -63,7 +63,7 @@ def tiny_config(tiny_npz: str) -> StudyConfig:
     """Two arms, two seeds, two epochs on the tiny data set."""
     return StudyConfig(
         data=(DataConfig(dataset=tiny_npz, imbalance_factor=4),),
-        train=TrainConfig(num_epochs=2, batch_size=16),
+        train=TrainConfig(num_epochs=2, batch_size=16, model="linear"),
         num_seeds=2,
     )
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -53,3 +57,33 @@ def test_the_spec_file_is_a_command_line(tmp_path: Path) -> None:
     assert set(tomllib.loads(spec.read_text())) == {
         word[2:].replace("-", "_") for word in words if word.startswith("--") and word != "--spec"
     }
+
+
+@pytest.mark.slow  # the type checker starts cold
+def test_the_python_example_runs_and_has_no_type_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = code("README.md", "import cwjax\nfrom sklearn")
+    (tmp_path / "example.py").write_text(example)
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), "example.py"],
+        cwd=tmp_path, env=os.environ | {"MYPYPATH": str(ROOT)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "example.py", "exec"), {})
+    assert "balanced and uniform" in capsys.readouterr().out
+    assert (tmp_path / "wine.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = ROOT / "docs" / "tutorial.ipynb"
+    assert file.stat().st_size < 50_000  # its outputs are small
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for cell in json.loads(file.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), file.name, "exec"), names)
+    assert (tmp_path / "digits.html").exists()

@@ -1,4 +1,4 @@
-"""Models of the user's own: `--model FILE.py:NAME`."""
+"""Models of the user's own: `--model FILE.py:NAME`, or a class or function of a program."""
 
 from __future__ import annotations
 
@@ -20,13 +20,21 @@ def make_own(
 ) -> nnx.Module:
     """Builds the module that a Python file calls `name`: a class, or a function that returns one.
 
-    It is called with those of `input_shape`, `num_classes` and `rngs` that it has parameters for.
+    Raises:
+        ConfigError: the file cannot be imported, has nothing of that name, or see `build`; with the
+            reason in one line.
+    """
+    return build(_own_function(file.resolve(), name), input_shape, num_classes, rngs)
+
+
+def build(
+    make: Callable[..., Any], input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs
+) -> nnx.Module:
+    """Calls a class or function with those of the other arguments that it has parameters for.
 
     Raises:
-        ConfigError: the file cannot be imported, has nothing of that name, or what it has returns
-            no `nnx.Module`; with the reason in one line.
+        ConfigError: it asks for others, fails, or returns no `nnx.Module`.
     """
-    make = _own_function(file.resolve(), name)
     available = {"input_shape": input_shape, "num_classes": num_classes, "rngs": rngs}
     # Of a class the signature is its constructor's, which Flax's metaclass hides.
     is_class = isinstance(make, type)

@@ -7,6 +7,7 @@ settings, its docstring's first line is the help) and add its line to `MODELS`.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,10 +109,12 @@ class ModelEntry:
         make: from the shape of an input, the number of classes and `nnx.Rngs` to a `Model`.
         smallest_input: least height and width of the images that it takes; None where it takes any
             input, images or features.
+        digest: SHA-256 (hex) of the source of a model that is not cwjax's own.
     """
 
     make: Callable[..., Any]
     smallest_input: tuple[int, int] | None = None
+    digest: str | None = None
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -144,9 +147,39 @@ def find_model(text: str) -> Callable[..., Any]:
 
 
 def own_model_digest(text: str) -> str | None:
-    """SHA-256 (hex) of the file that `--model` names; None for cwjax's own models."""
-    own = OWN_MODEL.fullmatch(text)
-    return hashlib.sha256(Path(own[1]).read_bytes()).hexdigest() if own else None
+    """SHA-256 (hex) of the source of a user's own model; None for cwjax's own models."""
+    if own := OWN_MODEL.fullmatch(text):
+        return hashlib.sha256(Path(own[1]).read_bytes()).hexdigest()
+    entry = MODELS.get(text.partition(":")[0])
+    return entry.digest if entry is not None else None
+
+
+def register_model(make: Callable[..., Any]) -> str:
+    """Makes a class or function of a program known as a model; returns its name for `model`.
+
+    Args:
+        make: called with those of `input_shape`, `num_classes` and `rngs` that it has parameters
+            for; returns an `nnx.Module`.
+
+    Raises:
+        ConfigError: it has no name of its own, or that of one of cwjax's models.
+    """
+    name = getattr(make, "__name__", "")
+    if not name.isidentifier() or (name in MODELS and MODELS[name].digest is None):
+        raise ConfigError(f"model {make!r} has no name of its own: give a class or a function")
+    try:
+        source = inspect.getsource(make)
+    except (OSError, TypeError):  # typed in where Python keeps no source
+        source = name
+    digest = hashlib.sha256(source.encode()).hexdigest()
+
+    def built(input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs) -> Any:
+        from cwjax.models.own import build
+
+        return build(make, input_shape, num_classes, rngs)
+
+    MODELS[name] = ModelEntry(built, digest=digest)
+    return name
 
 
 def _own(

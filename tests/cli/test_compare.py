@@ -38,6 +38,7 @@ def script(
 def small(tiny_npz: str, out: Path) -> list[str]:
     """Flags of a comparison that takes a second or two."""
     flags = ["--dataset", tiny_npz, "--imbalance-factor", "4", "--num-seeds", "2"]
+    flags += ["--model", "linear"]
     return [*flags, "--num-epochs", "2", "--batch-size", "16", "--out", str(out)]
 
 

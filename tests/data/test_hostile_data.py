@@ -200,7 +200,7 @@ def test_the_largest_factor_is_explained(file: Path) -> None:
     with refused_in_one_line(
         "give at most 13, the examples of the smallest class after the validation cut", ConfigError
     ):
-        plan_of(file)
+        plan_of(file, imbalance="long_tailed")
 
 
 @pytest.mark.parametrize("place", ["~nosuchuser/x.npz", "~nosuchuser"])

@@ -67,7 +67,8 @@ def test_one_run_alone_does_not_fit(
         *_, last = run(tiny_config, tmp_path, ONE_CORE)
     assert isinstance(last, Finished)
     reason = "ConfigError: one run does not fit into device memory: give a smaller --batch-size"
-    assert last.failures == (Failure(failing, reason),)
+    failures = StudyDirectory(tmp_path).known_study().failures
+    assert failures == (Failure(failing, reason),)
     assert [each.verdict.key for each in last.comparison.comparisons] == ["refused"]
     finished = files(tmp_path / "runs" / cell)
     assert sorted(finished) == ["balanced-0.npz", "uniform-0.npz", "uniform-1.npz"]

@@ -39,7 +39,7 @@ def config(npz: str, folder: Path) -> StudyConfig:
             "uniform", f"custom:file={folder}/one.json", "focal",
             "logit_adjusted", "balanced_softmax", "tau_norm",
         ),
-        train=TrainConfig(num_epochs=6, batch_size=16, learning_rate=0.005),
+        train=TrainConfig(num_epochs=6, batch_size=16, learning_rate=0.005, model="linear"),
         max_seeds=10,
         looks=LOOKS,
         null_control=True,

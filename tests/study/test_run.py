@@ -229,7 +229,7 @@ def test_images_that_are_too_small_are_refused(
     )
     spec = f"npz:{tmp_path / 'small.npz'}"
     with pytest.raises(ConfigError, match="images are 8 x 8, cnn needs at least 18 x 18"):
-        run_all(with_data(tiny_config, dataset=spec), tmp_path / "out")
+        run_all(with_training(with_data(tiny_config, dataset=spec), model="cnn"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -248,7 +248,7 @@ def test_the_null_control_is_the_baseline_under_other_keys(tiny_config: StudyCon
 def test_a_diverged_run_keeps_its_row_and_the_verdict_is_refused(
     tiny_config: StudyConfig, tmp_path: Path
 ) -> None:
-    events = run_all(with_training(tiny_config, learning_rate=1e30), tmp_path)
+    events = run_all(with_training(tiny_config, learning_rate=1e30, model="cnn"), tmp_path)
     scores = pd.read_parquet(tmp_path / "scores.parquet")
     assert set(scores.status) == {"diverged"}
     assert scores.accuracy.isna().all()

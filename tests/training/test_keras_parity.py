@@ -123,7 +123,7 @@ def test_thirty_steps_end_where_kerass_do(golden: Golden, row: ArmRow) -> None:
 
 def test_first_gradients_are_kerass(golden: Golden, row: ArmRow) -> None:
     graph, params = nnx.split(make_model(nnx.Rngs(0)))
-    images, labels = preprocess(golden["images"][0]), golden["labels"][0]
+    images, labels = preprocess(golden["images"][0], row), golden["labels"][0]
     weights = class_weights_at(row, 0)
 
     def loss(params: nnx.State) -> jax.Array:

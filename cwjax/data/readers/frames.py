@@ -129,9 +129,10 @@ def encode_labels(
     labels = values.astype(str).map(numbers)
     unknown = np.flatnonzero(labels.isna())
     if len(unknown):
+        label = values.iloc[[unknown[0]]].tolist()[0]  # a number of Python's, as people write it
         raise DataError(
-            f"{file}: {column.name} in row {unknown[0] + 1} is {values.iloc[unknown[0]]!r}, which "
-            "no training row has: leave these rows out"
+            f"{file}: {column.name} in row {unknown[0] + 1} is {label!r}, which no training row "
+            "has: leave these rows out"
         )
     return labels.to_numpy().astype(np.int32), class_names
 
