@@ -87,7 +87,7 @@ def train(data: Sequence[DataConfig], flags: StudyFlags, arguments: Sequence[str
     from cwjax.cli.reading import reading_bar
     from cwjax.data.sources import ReadOptions
     from cwjax.store.directory import check_directory
-    from cwjax.study.plan import lay_out, load_datasets, parse_design, with_default_test_split
+    from cwjax.study.plan import make_estimator_plan, make_plan
     from cwjax.study.run import run_plan
 
     if output.tensorboard:
@@ -95,14 +95,12 @@ def train(data: Sequence[DataConfig], flags: StudyFlags, arguments: Sequence[str
 
         require_tensorboard()
     check_directory(output.out or Path("results") / directory_name(config))
-    design = parse_design(config)
+    own_split = "--test-split" in given or not is_estimator(config.train.model)
+    make = make_plan if own_split else make_estimator_plan
     with reading_bar(quiet=output.quiet) as reading:
-        options = ReadOptions(flags.runtime.data_dir, progress=reading)
-        datasets = load_datasets(config.data, options)
-    if "--test-split" not in given:
-        config = with_default_test_split(config, datasets)
-    plan = lay_out(design, config.data, datasets)
-    directory = output.out or Path("results") / directory_name(config)
+        plan = make(config, ReadOptions(flags.runtime.data_dir, progress=reading))
+    used = dataclasses.replace(config, data=tuple(cell.data for cell in plan.cells.values()))
+    directory = output.out or Path("results") / directory_name(used)
     if output.dry_run:
         from cwjax.cli.estimate import print_estimate
 

@@ -255,21 +255,18 @@ def make_plan(config: StudyConfig, options: ReadOptions | None = None) -> Plan:
     return lay_out(design, config.data, load_datasets(config.data, options))
 
 
-def with_default_test_split(config: StudyConfig, datasets: Mapping[str, Dataset]) -> StudyConfig:
-    """The study with the test split that an estimator gets where none is asked for.
+def make_estimator_plan(config: StudyConfig, options: ReadOptions | None = None) -> Plan:
+    """As `make_plan`, for an estimator whose test split was not asked for.
 
     Many estimators have no randomness of their own, so each seed draws its test split, unless a
     data set has one of its own or the study's protocol or its looks need a fixed one.
-
-    Args:
-        config: whose test split was not asked for.
-        datasets: every data set, by the name that `--dataset` gives it.
     """
-    fixed = config.max_seeds is not None or any(d.protocol == "notebook" for d in config.data)
-    fixed = fixed or any(map(has_own_test_split, datasets.values()))
-    if fixed or not is_estimator(config.train.model):
-        return config
-    return replace(config, data=tuple(replace(d, test_split="per-seed") for d in config.data))
+    design, data = parse_design(config), config.data
+    datasets = load_datasets(data, options)
+    fixed = config.max_seeds is not None or any(each.protocol == "notebook" for each in data)
+    if not fixed and not any(map(has_own_test_split, datasets.values())):
+        data = tuple(replace(each, test_split="per-seed") for each in data)
+    return lay_out(design, data, datasets)
 
 
 def load_datasets(
