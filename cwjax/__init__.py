@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cwjax.api import Study, compare, open_study, paired_comparison
+    from cwjax.api_estimators import compare_estimators
     from cwjax.arms.arm import ArmContext, scheme
     from cwjax.arms.row import ArmRow
     from cwjax.arms.schemes import weighted_row
@@ -40,6 +41,7 @@ __all__ = [
     "StudyConfig",
     "TrainConfig",
     "compare",
+    "compare_estimators",
     "load_dataset",
     "open_study",
     "paired_comparison",
@@ -61,6 +63,7 @@ _HOMES = {
     "StudyConfig": "cwjax.config",
     "TrainConfig": "cwjax.config",
     "compare": "cwjax.api",
+    "compare_estimators": "cwjax.api_estimators",
     "load_dataset": "cwjax.data.sources",
     "open_study": "cwjax.api",
     "paired_comparison": "cwjax.api",

@@ -231,6 +231,12 @@ class TrainConfig:
     """Precision of matrix products on accelerators; parameters and sums stay float32. CPU: float32
     only."""
 
+    @classmethod
+    def of_networks(cls) -> tuple[str, ...]:
+        """The settings that mean nothing to an estimator."""
+        names = (each.name for each in fields(cls))
+        return tuple(name for name in names if name not in ("model", "weight_normalization"))
+
     def __post_init__(self) -> None:
         require_choices(self)
         require(

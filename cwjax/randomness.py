@@ -27,6 +27,7 @@ class Purpose(enum.IntEnum):
     HEAD_INIT = 7
     AUGMENT = 8
     TEST_SPLIT = 9
+    ESTIMATOR = 10
 
 
 def rng(seed: int, purpose: Purpose, *counters: int) -> np.random.Generator:

@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import jax
@@ -16,8 +17,9 @@ from cwjax.cli import command_line, compare
 from cwjax.config import DataConfig, StudyConfig, TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.study import derive
-from cwjax.training import local
+from cwjax.training import estimators, local
 from cwjax.training.devices import SINGLE_THREADED, use_compile_cache
+from cwjax.training.estimators import Outcome, Task, fit
 
 pytest_plugins = ["faults.table"]
 
@@ -71,6 +73,24 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures and pages take seconds; where a test is not about them they are left out."""
     for name in ("write_cell_report", "write_study_report"):
         monkeypatch.setattr(derive, name, lambda *_: None)
+
+
+class _HereWorker:
+    """In the place of a process that fits estimators."""
+
+    def submit(self, task: Task) -> Future[Outcome]:
+        future = Future[Outcome]()
+        future.set_result(fit(task))
+        return future
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def fits_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes take seconds to start: where a test is not about them, fits need none."""
+    monkeypatch.setattr(estimators, "_Worker", _HereWorker)
 
 
 @pytest.fixture

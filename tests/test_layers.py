@@ -20,7 +20,7 @@ LAYERS = (
     {"cwjax.report"},
     {"cwjax.study"},
     {"cwjax.cli"},
-    {"cwjax", "cwjax.api", "experiments"},
+    {"cwjax", "cwjax.api", "cwjax.api_estimators", "experiments"},
 )
 """From the lowest to the highest; packages stand for their modules."""
 

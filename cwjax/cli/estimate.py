@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import resource
 import sys
+import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cwjax.cli.progress import print_plan
-from cwjax.config import RuntimeConfig
+from cwjax.config import RuntimeConfig, available_cores
 from cwjax.report import words
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import StudyFile
@@ -21,7 +22,7 @@ from cwjax.study.judge import progress
 from cwjax.study.manifest import describe, recorded_threads
 from cwjax.study.plan import Plan
 from cwjax.study.run import check_models, joined, runs_to_train
-from cwjax.training.runs import Run, RunsFailed, StepsFinished
+from cwjax.training.runs import Run, RunFinished, RunsFailed, StepsFinished
 
 if TYPE_CHECKING:  # JAX takes seconds to import, and what is wrong is told without
     from cwjax.training.local import Engine
@@ -41,10 +42,12 @@ def print_estimate(plan: Plan, path: Path, runtime: RuntimeConfig) -> None:
     Raises:
         ConfigError: the directory holds another study, or a setting that does not fit the machine.
     """
-    from cwjax.training import devices
+    device = None
+    if plan.design.estimators is None:
+        from cwjax.training import devices
 
-    device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
-    check_models(plan)
+        device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
+        check_models(plan)
     directory = StudyDirectory(path)
     plan, study = joined(plan, directory, describe(plan, device), runtime)
     print_plan(plan, study, path)
@@ -57,8 +60,9 @@ def print_estimate(plan: Plan, path: Path, runtime: RuntimeConfig) -> None:
         print(f"results are read after {after}; what follows is the most")
     if not runs:
         return
-    num_examples = sum(run.num_epochs * len(run.train_indices) for run in runs)
-    print(f"{num_examples:,} training examples over all epochs")
+    num_examples = sum(run.num_examples for run in runs)
+    over = "runs" if plan.design.estimators else "epochs"
+    print(f"{num_examples:,} training examples over all {over}")
     bytes_of = {name: _run_file_bytes(plan, name) for name in plan.cells}
     megabytes = sum(bytes_of[key.cell] for key in missing) / 1e6
     print(f"about {megabytes:,.{0 if megabytes > 9 else 1}f} MB of files")
@@ -102,7 +106,7 @@ class _Work:
 
     @property
     def num_examples(self) -> int:
-        return sum(run.num_epochs * len(run.train_indices) for run in self.runs)
+        return sum(run.num_examples for run in self.runs)
 
 
 def _works(plan: Plan, study: StudyFile, runs: Sequence[Run]) -> list[_Work]:
@@ -117,6 +121,8 @@ def _works(plan: Plan, study: StudyFile, runs: Sequence[Run]) -> list[_Work]:
 
 def _measured_rate(work: _Work, runtime: RuntimeConfig) -> float:
     """Training examples per second of this machine, all its devices together."""
+    if work.plan.design.estimators is not None:
+        return _estimator_rate(work, runtime)
     from cwjax.training.lanes import default_lanes
     from cwjax.training.local import Engine, make_run_programs
     from cwjax.training.width import fitting_width
@@ -137,6 +143,25 @@ def _measured_rate(work: _Work, runtime: RuntimeConfig) -> float:
             if time.monotonic() - start > MEASURED_SECONDS * work.share:
                 break
     return num_examples / (time.monotonic() - start)
+
+
+def _estimator_rate(work: _Work, runtime: RuntimeConfig) -> float:
+    """Training examples per second of all processes together: of one fit, timed."""
+    from cwjax.training.estimators import EstimatorTrainer
+
+    datasets = {name: cell.dataset for name, cell in work.plan.cells.items()}
+    assert work.plan.design.estimators is not None
+    alone = EstimatorTrainer(
+        datasets, work.plan.design.estimators, replace(runtime, max_parallel_runs=1)
+    )
+    times = []
+    for event in alone.train([work.runs[0], work.runs[-1]], (), threading.Event()):
+        if isinstance(event, RunsFailed):
+            raise event.error
+        if isinstance(event, RunFinished):
+            times.append(time.monotonic())  # the first run's time is that of its process, too
+    at_once = min(runtime.max_parallel_runs or available_cores(), len(work.runs))
+    return at_once * work.runs[-1].num_examples / (times[1] - times[0])
 
 
 def _steps(engine: Engine, runs: Sequence[Run]) -> Generator[int, None, None]:

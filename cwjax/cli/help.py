@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from cwjax.arms.settings import first_line, settings_of
 from cwjax.data.sources import SOURCES
+from cwjax.models.estimators import ESTIMATORS, PREFIX
 from cwjax.models.registry import MODELS
 from cwjax.training.augment import AUGMENTATIONS
 from cwjax.training.optim import OPTIMIZERS, SCHEDULES
@@ -189,6 +190,12 @@ def _sources() -> tuple[str, ...]:
     return _table({name + f":{s.place}" * bool(s.place): s.about for name, s in SOURCES.items()})
 
 
+def _models() -> tuple[str, ...]:
+    networks = _functions({name: entry.make for name, entry in MODELS.items()})
+    estimators = f"{PREFIX}NAME  scikit-learn's {', '.join(ESTIMATORS)} (docs/estimators.md)"
+    return (*networks, " " * INDENT + estimators)
+
+
 def _functions(functions: Mapping[str, Callable[..., Any]]) -> tuple[str, ...]:
     """Names with their settings and defaults, as they are typed, and first lines of docstrings."""
     return _table(
@@ -201,7 +208,7 @@ def _functions(functions: Mapping[str, Callable[..., Any]]) -> tuple[str, ...]:
 
 _TABLES: dict[str, Callable[[], tuple[str, ...]]] = {
     "dataset": _sources,
-    "model": lambda: _functions({name: entry.make for name, entry in MODELS.items()}),
+    "model": _models,
     "optimizer": lambda: _functions(OPTIMIZERS),
     "schedule": lambda: _functions(SCHEDULES),
     "augment": lambda: _functions(AUGMENTATIONS),

@@ -52,10 +52,12 @@ def print_plan(plan: Plan, study: StudyFile, directory: Path) -> None:
 
 
 def _about_cell(cell: Cell) -> str:
-    counts = next(iter(cell.splits.values())).class_counts
+    split = next(iter(cell.splits.values()))
+    counts, num_test = split.class_counts, len(split.test_indices)
+    anew = " that each seed draws anew" * (cell.data.test_split == "per-seed")
     return (
         f"{cell.dataset.name}: {counts.sum():,} training examples, {counts.min():,} to "
-        f"{counts.max():,} per class; {len(cell.dataset.test_labels):,} test examples"
+        f"{counts.max():,} per class; {num_test:,} test examples{anew}"
     )
 
 
@@ -187,7 +189,8 @@ class _Tracker:
         parts = [f"run {self._num_runs}/{self._planned.num_expected}"]
         if self._num_failed:
             parts.append(f"{self._num_failed} failed")
-        parts.append(f"epoch {self._num_epochs}/{self._planned.num_epochs}")
+        if self._planned.num_epochs:  # an estimator has none
+            parts.append(f"epoch {self._num_epochs}/{self._planned.num_epochs}")
         rate = self.num_examples / max(time.monotonic() - self._started, 1e-9)
         parts.append(f"{rate:,.0f} examples/s")
         if 0 < self.num_examples < self._planned.num_examples:

@@ -19,6 +19,7 @@ from cwjax.config import (
     default_training,
 )
 from cwjax.errors import ConfigError
+from cwjax.models.estimators import is_estimator
 
 if TYPE_CHECKING:  # NumPy and pandas take a second to import, and a wrong flag is told without
     from cwjax.study.run import Event
@@ -79,23 +80,27 @@ def train(data: Sequence[DataConfig], flags: StudyFlags, arguments: Sequence[str
     if output.list_arms:
         print_arms()
         return 0
-    config = _study(data, flags.design, given_flags(arguments))
+    given = given_flags(arguments)
+    config = _study(data, flags.design, given)
 
     from cwjax.cli import progress
     from cwjax.cli.reading import reading_bar
     from cwjax.data.sources import ReadOptions
     from cwjax.store.directory import check_directory
-    from cwjax.study.plan import make_plan
+    from cwjax.study.plan import make_estimator_plan, make_plan
     from cwjax.study.run import run_plan
 
     if output.tensorboard:
         from cwjax.report.tensorboard import require_tensorboard
 
         require_tensorboard()
-    directory = output.out or Path("results") / directory_name(config)
-    check_directory(directory)
+    check_directory(output.out or Path("results") / directory_name(config))
+    own_split = "--test-split" in given or not is_estimator(config.train.model)
+    make = make_plan if own_split else make_estimator_plan
     with reading_bar(quiet=output.quiet) as reading:
-        plan = make_plan(config, ReadOptions(flags.runtime.data_dir, progress=reading))
+        plan = make(config, ReadOptions(flags.runtime.data_dir, progress=reading))
+    used = dataclasses.replace(config, data=tuple(cell.data for cell in plan.cells.values()))
+    directory = output.out or Path("results") / directory_name(used)
     if output.dry_run:
         from cwjax.cli.estimate import print_estimate
 
@@ -114,6 +119,14 @@ def _study(data: Sequence[DataConfig], design: DesignConfig, given: set[str]) ->
             "--imbalance-factor has no effect with --imbalance none: give --imbalance long_tailed "
             "or step, or leave it out"
         )
+    if is_estimator(design.train.model):
+        names = (*TrainConfig.of_networks(), "platform", "no_compile_cache")
+        useless = sorted(given & {"--" + name.replace("_", "-") for name in names})
+        if useless:
+            raise ConfigError(
+                f"{useless[0]} is of networks and has no effect with --model "
+                f"{design.train.model}: leave it out"
+            )
     if design.seeds is not None:
         if "--num-seeds" in given and len(design.seeds) != design.num_seeds:
             raise ConfigError(

@@ -22,6 +22,8 @@ TEST_FRACTION = 0.2
 
 _FIXED_TEST_SEED = 0
 
+_HELD_OUT = "no test split of its own"
+
 Indices = npt.NDArray[np.int32]
 
 
@@ -276,9 +278,7 @@ def with_held_out_test(
             "more, or a test split"
         )
     order = np.concatenate([kept, held_out])
-    said = (
-        f"no test split of its own: {len(held_out):,} of {len(order):,} examples, always the same"
-    )
+    said = f"{_HELD_OUT}: {len(held_out):,} of {len(order):,} examples, always the same"
     absent = np.flatnonzero(count_classes(labels[held_out], len(class_names)) == 0)
     lacking = ", ".join(repr(class_names[label]) for label in absent)
     return Dataset(
@@ -298,6 +298,11 @@ def with_held_out_test(
             ),
         ),
     )
+
+
+def has_own_test_split(dataset: Dataset) -> bool:
+    """Whether its source came with the test split, which was then not held out of one file."""
+    return not any(note.startswith(_HELD_OUT) for note in dataset.notes)
 
 
 def dataset_of_splits(

@@ -32,6 +32,11 @@ _PAIRED = (
     "parameters, the order and the dropout, so the two runs of a pair differ in nothing but the "
     "arm. The test split is never subsampled."
 )
+_PAIRED_FITS = (
+    "Every arm is trained on the same seeds. A seed fixes the examples of every split and the "
+    "estimator's random_state, so the two runs of a pair differ in nothing but the arm. Class "
+    "weights are given to the estimator as sample_weight. The test split is never subsampled."
+)
 _ARM = "An arm is one way to train: a weighting scheme with its settings."
 
 
@@ -46,10 +51,18 @@ def cell_page(contents: CellContents, part: StudyComparison, *, with_pdf: bool) 
     study, cell = contents.study, contents.cell
     studio = Studio(contents.arms, contents.baseline, with_pdf=with_pdf)
     drawn = figures.comparison_figures(studio, contents, part)
+    post_hoc = {arm.name for arm in study.arms if arm.kind == "post_hoc"}
     untrained = [
-        arm for arm in contents.arms if not any(run.history for run in contents.runs[arm].values())
+        arm
+        for arm in contents.arms
+        if (arm in post_hoc if study.estimators else not _has_history(contents, arm))
     ]
     learning = figures.training_figures(studio, contents)
+    no_curves = (
+        "Estimators are trained in one go: there are no learning curves."
+        if study.estimators
+        else "No run was trained to its end."
+    )
     computed = f"Computed from another arm's runs and not trained: {words.listed(untrained)}."
     runs = tables.runs(contents)
     num_runs = words.count(len(runs.rows), "run")
@@ -73,7 +86,7 @@ def cell_page(contents: CellContents, part: StudyComparison, *, with_pdf: bool) 
             *section(
                 "training",
                 "Training",
-                learning or Paragraph("No run was trained to its end."),
+                learning or Paragraph(no_curves),
                 Paragraph(computed) if untrained else None,
             ),
             *_how_measured(study, contents.name),
@@ -265,6 +278,10 @@ def _lead(comparison: StudyComparison, facts: str) -> str:
     return " ".join(sentences)
 
 
+def _has_history(contents: CellContents, arm: str) -> bool:
+    return any(run.history for run in contents.runs[arm].values())
+
+
 def _data_sentence(contents: CellContents) -> str:
     counts = measured.class_counts(contents.cell)
     largest, smallest = max(high for _, high in counts), min(low for low, _ in counts)
@@ -333,7 +350,7 @@ def _how_measured(study: StudyFile, name: str | None = None) -> list[Section]:
         *section(
             "measured",
             "How this was measured",
-            Paragraph(_PAIRED),
+            Paragraph(_PAIRED_FITS if study.estimators else _PAIRED),
             tables.pairs("Data, seeds and versions", facts),
             tables.pairs("Settings of every run", measured.settings(study, cell)),
         ),

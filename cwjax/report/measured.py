@@ -20,6 +20,7 @@ from cwjax.config import (
     TrainConfig,
     default_training,
 )
+from cwjax.models.estimators import ESTIMATORS, PREFIX, is_estimator
 from cwjax.report import words
 from cwjax.store.schema import CodeIdentity, RunRecord, StoredArm, StoredCell, StudyFile
 
@@ -83,11 +84,15 @@ def settings(study: StudyFile, cell: StoredCell | None = None) -> dict[str, str]
     parts: list[_Config] = [study.train, study.analysis]
     if cell is not None:
         parts.insert(0, cell.data)
-    return {
+    values = {
         name: "not set" if value is None else str(value)
         for part in parts
         for name, value in _in_effect(part).items()
     }
+    for name, estimator in study.estimators.items():
+        settings = ", ".join(f"{key}={value}" for key, value in estimator.parameters.items())
+        values[name] = f"{estimator.kind.rpartition('.')[2]}({settings})"
+    return values
 
 
 def _in_effect(config: _Config) -> dict[str, object]:
@@ -96,6 +101,9 @@ def _in_effect(config: _Config) -> dict[str, object]:
     if isinstance(config, DataConfig):
         given, default = values.pop("source"), dataclasses.asdict(SourceConfig())
         values |= {name: value for name, value in given.items() if value != default[name]}
+    if isinstance(config, TrainConfig) and is_estimator(config.model):
+        for name in TrainConfig.of_networks():
+            del values[name]
     if isinstance(config, DataConfig) and config.imbalance == "none":
         del values["imbalance_factor"], values["permute_classes"]
     return values
@@ -147,6 +155,9 @@ class Command:
 
 def command(study: StudyFile) -> Command:
     """The command that does a study again; what is not recorded has a placeholder."""
+    name = study.train.model.removeprefix(PREFIX).partition(":")[0]
+    if study.estimators and name not in ESTIMATORS:
+        return _call(study)
     cells = [cell.data for cell in study.cells.values()]
     places: list[str] = []
     name = "compare" if len(cells) == 1 else "sweep"
@@ -180,6 +191,27 @@ def command(study: StudyFile) -> Command:
     if places:
         note = f"Put in first, for {PLACEHOLDER}: the directory of {words.listed(places)}."
     return Command(shlex.join(parts), note)
+
+
+def _call(study: StudyFile) -> Command:
+    """The call that does a study of estimators again that a program has made."""
+    whole = study.train.model not in study.estimators
+    arms = [_arm_text(arm, []) for arm in study.arms]
+    given = [f"seeds={len(study.seeds)}", f"metric={study.analysis.metric!r}"]
+    data = next(iter(study.cells.values())).data
+    if data.test_split != "per-seed":
+        given.append(f"test_split={data.test_split!r}")
+    if study.analysis.smallest_effect is not None:
+        given.append(f"smallest_effect={study.analysis.smallest_effect}")
+    if study.analysis.confidence != AnalysisConfig().confidence:
+        given.append(f"confidence={study.analysis.confidence}")
+    first = "None" if whole else "estimator"
+    named = "arms={" + ", ".join(f"{arm!r}: ..." for arm in arms) + "}"
+    what = named if whole else f"weights={arms!r}"
+    return Command(
+        f"cwjax.compare_estimators({first}, X, y, {what}, {', '.join(given)})",
+        "In Python, with the same X and y and the estimators of the settings above.",
+    )
 
 
 def _data_flags(cells: Sequence[DataConfig], places: list[str]) -> list[str]:

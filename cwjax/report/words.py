@@ -229,7 +229,7 @@ def verdict_sentence(comparison: Comparison, metric: Metric) -> str:
     if key == "no_randomness":
         return (
             f"No verdict: {who} give the same result on every seed, so the seeds show no "
-            f"variation: {apart}."
+            f"variation: {apart}. With --test-split per-seed each seed draws its own examples."
         )
     if key == "too_few_seeds":
         return f"{_seeds_missing(comparison)}; {apart} so far."
@@ -573,11 +573,11 @@ def training_notes(study: StudyComparison) -> list[str]:
         for arm, classes in cell.never_predicted.items():
             by_number.setdefault(len(classes), []).append(arm)
         for number, arms in sorted(by_number.items(), reverse=True):
-            never, they_are = ("never predict", "they are") if len(arms) > 1 else (
-                "never predicts", "it is")  # fmt: skip
+            never, they_have = ("never predict", "they have") if len(arms) > 1 else (
+                "never predicts", "it has")  # fmt: skip
             sentences.append(
                 f"{listed(arms)} {never} {number} of {cell.num_classes} classes{where}: "
-                f"{they_are} not trained to the end; consider more epochs."
+                f"{they_have} not learnt them; where networks are trained, consider more epochs."
             )
     return sentences
 

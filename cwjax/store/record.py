@@ -58,7 +58,7 @@ def trained_record(
 
     Args:
         finished: what training yielded.
-        history: one row per epoch.
+        history: one row per epoch; none for an estimator.
         labels: int `[num_examples]`, of the whole data set.
         class_counts: int `[num_classes]`, of the training split.
     """
@@ -75,7 +75,7 @@ def trained_record(
             "n_train": class_counts.astype(np.int64),
             "n_test": np.bincount(test_labels, minlength=num_classes).astype(np.int64),
         },
-        history={name: np.array([row[name] for row in history]) for name in history[0]},
+        history={name: np.array([row[name] for row in history]) for name in (history or [{}])[0]},
         confusion_matrix=np.zeros((num_classes, num_classes), np.int64),
         test_logits=finished.test_logits,
         validation_logits=finished.validation_logits,

@@ -59,6 +59,16 @@ class StoredWeights:
 
 
 @dataclass(frozen=True)
+class StoredEstimator:
+    """An estimator of scikit-learn's kind."""
+
+    kind: str
+    """Its class, with the module."""
+    parameters: dict[str, str]
+    """Of it and of those inside it, as Python writes them."""
+
+
+@dataclass(frozen=True)
 class CodeIdentity:
     """The code that trained."""
 
@@ -162,6 +172,8 @@ class StudyFile:
     """Numbers of seeds at which results are read, if that was planned."""
     judgings: tuple[StoredJudging, ...] = ()
     """When a study without planned looks was judged; each time is stricter than the one before."""
+    estimators: dict[str, StoredEstimator] = field(default_factory=dict)
+    """What is trained in the place of a network: by arm, or the one of all arms by the model."""
     own_model: str | None = None
     """SHA-256 (hex) of the file of a model that is not cwjax's own."""
 

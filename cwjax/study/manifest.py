@@ -6,12 +6,14 @@ import functools
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cwjax.data.dataset import Dataset
 from cwjax.errors import ConfigError
+from cwjax.models.estimators import Estimators, parameters_of
 from cwjax.models.registry import own_model_digest
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import (
@@ -19,6 +21,7 @@ from cwjax.store.schema import (
     Environment,
     StoredCell,
     StoredDataset,
+    StoredEstimator,
     StudyFile,
     restore_arm,
     store_arm,
@@ -33,8 +36,13 @@ if TYPE_CHECKING:  # imports JAX, and results are merged without it
 _PACKAGES = ("cwjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 
 
-def describe(plan: Plan, device: DeviceFacts) -> StudyFile:
-    """The content of `study.json` of a new directory."""
+def describe(plan: Plan, device: DeviceFacts | None) -> StudyFile:
+    """The content of `study.json` of a new directory.
+
+    Args:
+        plan: of the study.
+        device: that JAX trains on; None where estimators are trained, without JAX.
+    """
     design = plan.design
     return StudyFile(
         train=design.train.without_directory(),
@@ -45,19 +53,51 @@ def describe(plan: Plan, device: DeviceFacts) -> StudyFile:
         null_control=design.null_control,
         looks=design.looks,
         cells={name: _stored_cell(plan, cell) for name, cell in plan.cells.items()},
-        environment=Environment(
-            versions={
-                "python": platform.python_version(),
-                **{name: importlib.metadata.version(name) for name in _PACKAGES},
-            },
-            platform=device.platform,
-            device_kind=device.device_kind,
-            cpu_threads=device.cpu_threads,
-            jax_flags=device.jax_flags,
-        ),
+        environment=_environment(design.estimators, device),
         code=(code_identity(),),
+        estimators=_stored_estimators(design),
         own_model=own_model_digest(design.train.model),
     )
+
+
+def _environment(estimators: Estimators | None, device: DeviceFacts | None) -> Environment:
+    if device is None:
+        names = ("cwjax", "numpy", "scipy", *_packages_of(estimators or Estimators()))
+        return Environment(versions=_versions(names), platform="cpu", device_kind="cpu")
+    return Environment(
+        versions=_versions(_PACKAGES),
+        platform=device.platform,
+        device_kind=device.device_kind,
+        cpu_threads=device.cpu_threads,
+        jax_flags=device.jax_flags,
+    )
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), **versions}
+
+
+def _packages_of(estimators: Estimators) -> tuple[str, ...]:
+    """The installed packages that estimators come from, scikit-learn first."""
+    objects = list(estimators.by_arm.values()) or [estimators.common]
+    modules = {type(each).__module__.partition(".")[0] for each in objects}
+    by_module = importlib.metadata.packages_distributions()
+    others = {name for module in modules for name in by_module.get(module, ())}
+    return ("scikit-learn", *sorted(others - {"scikit-learn", "cwjax"}))
+
+
+def _stored_estimators(design: Design) -> dict[str, StoredEstimator]:
+    if design.estimators is None:
+        return {}
+    common = {design.train.model: design.estimators.common}
+    return {
+        name: StoredEstimator(
+            f"{type(estimator).__module__}.{type(estimator).__qualname__}",
+            parameters_of(estimator),
+        )
+        for name, estimator in (design.estimators.by_arm or common).items()
+    }
 
 
 def _stored_cell(plan: Plan, cell: Cell) -> StoredCell:
@@ -136,6 +176,7 @@ def continued(new: StudyFile, old: StudyFile, *, allow_environment_change: bool)
         *differences(old.analysis, new.analysis),
         *differences(old.baseline, new.baseline, "baseline"),
         *_cell_differences(old, new),
+        *_estimator_differences(old, new),
     ]
     if differing:
         raise ConfigError(
@@ -173,6 +214,7 @@ def continued(new: StudyFile, old: StudyFile, *, allow_environment_change: bool)
         null_control=old.null_control or new.null_control,
         environment_changes=tuple(dict.fromkeys([*old.environment_changes, *changes])),
         code=tuple(dict.fromkeys([*old.code, *new.code])),
+        estimators={**old.estimators, **new.estimators},
     )
 
 
@@ -193,6 +235,19 @@ def _cell_differences(old: StudyFile, new: StudyFile) -> list[str]:
     return found
 
 
+def _estimator_differences(old: StudyFile, new: StudyFile) -> list[str]:
+    """What differs between the estimators of two studies; new ones may have come."""
+    found = []
+    for name, before in old.estimators.items():
+        now = new.estimators.get(name)
+        if now is None:
+            found.append(f"the estimator of {name} is not given")
+        else:
+            found += differences(before.kind, now.kind, name)
+            found += differences(before.parameters, now.parameters)
+    return found
+
+
 def grown(plan: Plan, study: StudyFile) -> Plan:
     """The plan with all arms and seeds of its directory, on the data that are loaded already.
 
@@ -206,6 +261,7 @@ def grown(plan: Plan, study: StudyFile) -> Plan:
         train=plan.design.train,
         analysis=plan.design.analysis,
         looks=study.looks,
+        estimators=plan.design.estimators,
     )
     if design == plan.design:
         return plan

@@ -14,11 +14,13 @@ from cwjax.analysis.rules import rules_for
 from cwjax.arms.arm import NULL_CONTROL, Arm, ArmContext
 from cwjax.arms.grammar import arm_row, parse_arms, total_epochs
 from cwjax.arms.row import row_bytes
+from cwjax.arms.weights_only import check_arm, check_post_hoc_arm
 from cwjax.config import AnalysisConfig, DataConfig, StudyConfig, TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.data.sources import ReadOptions, load_dataset
-from cwjax.data.split import Split, split_dataset
+from cwjax.data.split import Split, has_own_test_split, split_dataset
 from cwjax.errors import ConfigError
+from cwjax.models.estimators import Estimators, find_estimators, is_estimator
 from cwjax.models.registry import check_input, find_model
 from cwjax.training.augment import check_augmentation, find_augmentation
 from cwjax.training.optim import find_optimizer, find_schedule
@@ -39,6 +41,7 @@ class Design:
         train: how every run is trained.
         analysis: how arms are compared.
         looks: numbers of seeds at which results are read, if that is planned.
+        estimators: what is trained in the place of the network that `train` names.
     """
 
     arms: tuple[Arm, ...]
@@ -47,6 +50,7 @@ class Design:
     train: TrainConfig
     analysis: AnalysisConfig
     looks: tuple[int, ...] = ()
+    estimators: Estimators | None = None
 
     @property
     def baseline(self) -> Arm:
@@ -116,8 +120,8 @@ class Plan:
             train_indices=split.train_indices,
             validation_indices=split.validation_indices,
             test_indices=split.test_indices,
-            first_stage_epochs=train.num_epochs,
-            num_epochs=total_epochs(arm, train.num_epochs),
+            first_stage_epochs=0 if self.design.estimators else train.num_epochs,
+            num_epochs=0 if self.design.estimators else total_epochs(arm, train.num_epochs),
         )
 
     @cached_property
@@ -129,8 +133,10 @@ class Plan:
         """
         first: dict[tuple[object, ...], RunKey] = {}
         answers = {}
+        estimators = self.design.estimators or Estimators()
         for run in self.runs:
-            same = run.key.cell, run.key_seed, run.num_epochs, row_bytes(run.row)
+            own = None if estimators.weighted else run.key.arm
+            same = run.key.cell, run.key_seed, run.num_epochs, row_bytes(run.row), own
             answers[run.key] = first.setdefault(same, run.key)
         for cell in self.cells:
             for seed in self.design.seeds:
@@ -157,14 +163,22 @@ class Plan:
         return equals
 
 
-def parse_design(config: StudyConfig) -> Design:
+def parse_design(config: StudyConfig, estimators: Estimators | None = None) -> Design:
     """Reads the arms and checks every name; loads no data.
+
+    Args:
+        config: the study.
+        estimators: checked already; without them `--model` says what is trained.
 
     Raises:
         ConfigError: arms, metric, model or optimiser that cannot be used; one line that says why.
     """
     train, analysis = config.train, config.analysis
-    find_model(train.model)
+    if is_estimator(train.model):
+        estimators = estimators or find_estimators(train.model)
+        _check_estimator_settings(train)
+    else:
+        find_model(train.model)
     find_optimizer(train.optimizer)
     find_schedule(train.schedule)
     find_augmentation(train.augment)
@@ -192,9 +206,24 @@ def parse_design(config: StudyConfig) -> Design:
         train=train,
         analysis=analysis,
         looks=looks,
+        estimators=estimators,
     )
     check_post_hoc(design)
     return design
+
+
+def _check_estimator_settings(train: TrainConfig) -> None:
+    """Refuses settings of networks that would do nothing.
+
+    Raises:
+        ConfigError: naming the first.
+    """
+    for name in TrainConfig.of_networks():
+        if getattr(train, name) != getattr(TrainConfig(), name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is of networks and has no effect with --model "
+                f"{train.model}: leave it out"
+            )
 
 
 def check_post_hoc(design: Design) -> None:
@@ -226,6 +255,20 @@ def make_plan(config: StudyConfig, options: ReadOptions | None = None) -> Plan:
     return lay_out(design, config.data, load_datasets(config.data, options))
 
 
+def make_estimator_plan(config: StudyConfig, options: ReadOptions | None = None) -> Plan:
+    """As `make_plan`, for an estimator whose test split was not asked for.
+
+    Many estimators have no randomness of their own, so each seed draws its test split, unless a
+    data set has one of its own or the study's protocol or its looks need a fixed one.
+    """
+    design, data = parse_design(config), config.data
+    datasets = load_datasets(data, options)
+    fixed = config.max_seeds is not None or any(each.protocol == "notebook" for each in data)
+    if not fixed and not any(map(has_own_test_split, datasets.values())):
+        data = tuple(replace(each, test_split="per-seed") for each in data)
+    return lay_out(design, data, datasets)
+
+
 def load_datasets(
     data: Sequence[DataConfig], options: ReadOptions | None = None
 ) -> dict[str, Dataset]:
@@ -242,20 +285,29 @@ def lay_out(design: Design, data: Sequence[DataConfig], datasets: Mapping[str, D
     cells = {}
     for each in data:
         dataset = datasets[each.dataset]
-        check_input(design.train.model, dataset.input_shape, dataset.name)
+        if design.estimators is None:
+            check_input(design.train.model, dataset.input_shape, dataset.name)
         check_augmentation(design.train.augment, dataset.input_shape, dataset.name)
         splits = {seed: split_dataset(dataset, each, seed) for seed in design.seeds}
         for seed, split in splits.items():
             _check_split(design, dataset, split, seed)
         cells[each.name()] = Cell(each.name(), each, dataset, splits)
     plan = Plan(design, cells)
-    _ = plan.runs  # every arm's row is made and checked here
+    runs = plan.runs  # every arm's row is made and checked here
+    if design.estimators is not None:
+        arms = {str(arm): arm for arm in design.arms}
+        for run in runs:
+            if run.key.arm in arms:  # the A/A control is the baseline
+                check_arm(arms[run.key.arm], run.row)
+        for arm in design.arms:
+            if arm.kind == "post_hoc":
+                check_post_hoc_arm(arm)
     return plan
 
 
 def _check_split(design: Design, dataset: Dataset, split: Split, seed: int) -> None:
     batch_size, metric = design.train.batch_size, design.analysis.metric
-    if batch_size > len(split.train_indices):
+    if design.estimators is None and batch_size > len(split.train_indices):
         raise ConfigError(
             f"--batch-size is {batch_size}, but seed {seed} trains on "
             f"{len(split.train_indices)} examples: give a smaller batch"

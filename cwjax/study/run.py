@@ -106,26 +106,34 @@ def run(
 
 def run_plan(plan: Plan, path: Path, runtime: RuntimeConfig) -> Generator[Event, None, None]:
     """As `run`, for a plan that has been made already."""
-    from cwjax.training import devices  # JAX takes seconds to import: settings are checked before
+    device = None
+    if plan.design.estimators is None:
+        from cwjax.training import devices  # JAX takes seconds to import: settings come before
 
-    device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
-    from cwjax.training.local import LocalTrainer
-
-    check_models(plan)
+        device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
+        check_models(plan)
     with open_study(path) as directory:
         plan, study = _enter(plan, directory, describe(plan, device), runtime)
         driver = _Driver(plan, directory, study)
-        trainer = LocalTrainer(
-            {name: cell.dataset for name, cell in plan.cells.items()},
-            plan.design.train,
-            runtime,
-            {name: cell.width for name, cell in study.cells.items()},
-        )
+        trainer = _trainer(plan, study, runtime)
         with closing(driver.train(trainer)) as events:
             yield from events
         comparison = derive(directory)
         directory.log("finished", runs=len(study.run_keys))
         yield Finished(comparison)
+
+
+def _trainer(plan: Plan, study: StudyFile, runtime: RuntimeConfig) -> Trainer:
+    """Who trains the runs of a plan: JAX on this machine's devices, or processes."""
+    datasets = {name: cell.dataset for name, cell in plan.cells.items()}
+    if plan.design.estimators is not None:
+        from cwjax.training.estimators import EstimatorTrainer
+
+        return EstimatorTrainer(datasets, plan.design.estimators, runtime)
+    from cwjax.training.local import LocalTrainer
+
+    widths = {name: cell.width for name, cell in study.cells.items()}
+    return LocalTrainer(datasets, plan.design.train, runtime, widths)
 
 
 def check_models(plan: Plan) -> None:
@@ -284,7 +292,7 @@ class _Driver:
         states = [saved.state for saved in begun]
         epochs_done = sum(state.epoch * len(state.runs) for state in states)
         examples_done = sum(state.num_examples(batch_size) for state in states)
-        num_examples = sum(run.num_epochs * len(run.train_indices) for run in missing)
+        num_examples = sum(run.num_examples for run in missing)
         return Planned(
             plan=self._plan,
             study=self.study,
@@ -355,7 +363,7 @@ class _Driver:
 
     def _trained_record(self, event: RunFinished) -> RunRecord:
         key = event.run.key
-        cell, history = self._plan.cells[key.cell], self._histories.pop(key)
+        cell, history = self._plan.cells[key.cell], self._histories.pop(key, [])
         counts = cell.splits[key.seed].class_counts
         record = trained_record(event, history, cell.dataset.labels, counts)
         if cell.data.test_split == "fixed":

@@ -39,7 +39,7 @@ class Run:
         validation_indices: int32 `[num_validation]`, the same.
         test_indices: int32 `[num_test]`, the same.
         first_stage_epochs: passes over the training split with all parameters.
-        num_epochs: passes of all stages together.
+        num_epochs: passes of all stages together; 0 for an estimator, which has none.
     """
 
     key: RunKey
@@ -50,6 +50,11 @@ class Run:
     test_indices: np.ndarray
     first_stage_epochs: int
     num_epochs: int
+
+    @property
+    def num_examples(self) -> int:
+        """Examples that training sees over all epochs; an estimator sees each once."""
+        return max(1, self.num_epochs) * len(self.train_indices)
 
 
 @dataclass(frozen=True)
@@ -108,8 +113,8 @@ class RunFinished:
     run: Run
     test_logits: np.ndarray  # float32 [num_test, num_classes]
     validation_logits: np.ndarray  # float32 [num_validation, num_classes]
-    head_kernel: np.ndarray  # float32 [num_features, num_classes]
-    head_bias: np.ndarray  # float32 [num_classes]
+    head_kernel: np.ndarray  # float32 [num_features, num_classes]; of an estimator [0, num_classes]
+    head_bias: np.ndarray  # float32 [num_classes]; of an estimator 0
 
 
 @dataclass(frozen=True, eq=False)
