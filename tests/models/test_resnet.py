@@ -56,15 +56,22 @@ def outputs(
     return run(params, variables)
 
 
+def assert_close(ours: tuple[Any, ...], stock: tuple[Any, ...], *, atol: float) -> None:
+    """Every array of `outputs`, relative to its largest entry."""
+    for kind, mine, theirs in zip(("logits", "gradients", "statistics"), ours, stock, strict=True):
+        pairs = zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True)
+        for number, (leaf, leaf_of_stock) in enumerate(pairs):
+            scale = max(1e-3, float(jnp.abs(leaf_of_stock).max()))
+            np.testing.assert_allclose(
+                leaf / scale, leaf_of_stock / scale, atol=atol, err_msg=f"{kind} {number}"
+            )
+
+
 @pytest.mark.parametrize(
     ("blocks_per_stage", "shape", "on_cpu", "mode"),
     [
         (1, (9, 12, 3), True, "masked"),
         (1, (9, 12, 3), False, "eval"),
-        # Not reached yet: over 20 layers float32 gradients differ by up to 6e-3 (not explained).
-        pytest.param(3, (32, 32, 3), True, "train", marks=pytest.mark.exhaustive),
-        pytest.param(3, (17, 22, 1), True, "masked", marks=pytest.mark.exhaustive),
-        pytest.param(5, (32, 32, 3), True, "masked", marks=pytest.mark.exhaustive),
     ],
 )
 def test_equal_to_stock_flax_layers(
@@ -81,16 +88,44 @@ def test_equal_to_stock_flax_layers(
     images = jnp.asarray(np.random.default_rng(0).random((BATCH, *shape)), jnp.float32)
     mask = jnp.arange(BATCH) < BATCH - 2 if mode == "masked" else None
     ours, stock = (outputs(model, images, mask, is_stock) for is_stock in (False, True))
-    for kind, mine, theirs in zip(("logits", "gradients", "statistics"), ours, stock, strict=True):
-        pairs = zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True)
-        for number, (leaf, leaf_of_stock) in enumerate(pairs):
-            scale = max(1e-3, float(jnp.abs(leaf_of_stock).max()))
-            np.testing.assert_allclose(
-                leaf / scale, leaf_of_stock / scale, atol=1e-5, err_msg=f"{kind} {number}"
-            )
+    assert_close(ours, stock, atol=1e-5)
     before = jax.tree.leaves(nnx.state(model, nnx.BatchStat))
     moved = any((a != b).any() for a, b in zip(before, jax.tree.leaves(ours[2]), strict=True))
     assert moved == (mode != "eval")
+
+
+@pytest.mark.parametrize(
+    ("blocks_per_stage", "shape", "mode"),
+    [
+        pytest.param(3, (17, 22, 1), "masked", marks=pytest.mark.slow),
+        pytest.param(3, (32, 32, 3), "train", marks=pytest.mark.exhaustive),
+        pytest.param(5, (32, 32, 3), "masked", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_full_depth_equals_stock_flax_layers(
+    blocks_per_stage: int, shape: tuple[int, int, int], mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float64: of millions of float32 activations some round to another side of ReLU's kink.
+
+    There a gradient jumps: layer by layer both are right, and together they differ by up to 6e-2.
+    """
+    monkeypatch.setattr(conv_cpu, "on_cpu", lambda: True)
+    with jax.enable_x64(True):
+        model = ResNet(shape, 10, blocks_per_stage=blocks_per_stage, rngs=nnx.Rngs(1))
+        graph, state = nnx.split(model)
+        double = nnx.merge(graph, jax.tree.map(lambda leaf: leaf.astype(jnp.float64), state))
+        images = jnp.asarray(np.random.default_rng(0).random((BATCH, *shape)))
+        assert images.dtype == jnp.float64
+        mask = jnp.arange(BATCH) < BATCH - 2 if mode == "masked" else None
+        ours, stock = (outputs(double, images, mask, is_stock) for is_stock in (False, True))
+        assert_close(ours, stock, atol=1e-11)
+        single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), state)
+        images = images.astype(jnp.float32)
+        ours, stock = (
+            outputs(nnx.merge(graph, single), images, mask, is_stock) for is_stock in (False, True)
+        )
+        assert ours[0].dtype == jnp.float32
+        assert_close((ours[0], {}, ours[2]), (stock[0], {}, stock[2]), atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "num_parameters"), [("resnet20", 269_722), ("resnet32", 464_154)])
