@@ -169,7 +169,7 @@ def compare(
     max_seeds: int | None = None,
     model: str | Callable[..., Any] | None = None,
     test: tuple[Any, Any] | None = None,
-    test_split: TestSplit = "fixed",
+    test_split: TestSplit | None = None,
     groups: Sequence[Any] | None = None,
     class_names: Sequence[str] | None = None,
     metric: str = "balanced_accuracy",
@@ -193,7 +193,7 @@ def compare(
         model: as `--model` takes it; or a class or function that makes an `nnx.Module`, called with
             those of `input_shape`, `num_classes` and `rngs` that it has parameters for.
         test: inputs and labels of a test split; without one a stratified fifth is held out.
-        test_split: `per-seed` lets each seed hold out a fifth of its own.
+        test_split: `per-seed` lets each seed hold out a fifth of its own; `fixed` by default.
         groups: `[n]`: examples of one group never stand on both sides of a split.
         class_names: one name per class, for labels 0, 1, ….
         metric: the one that is judged.
@@ -221,7 +221,9 @@ def compare(
         raise ConfigError(f"{useless[0]} goes with arrays: leave it out")
     if labels is not None:
         data = dataset_from_arrays(data, labels, test=test, groups=groups, class_names=class_names)
-    where, train = _data_config(data, test_split), train or TrainConfig()
+    if isinstance(data, DataConfig) and test_split is not None:
+        raise ConfigError("test_split goes with arrays or a source: set it in the DataConfig")
+    where, train = _data_config(data, test_split or "fixed"), train or TrainConfig()
     if model is not None:
         name = model if isinstance(model, str) else register_model(model)
         train = replace(train, model=name)

@@ -124,7 +124,8 @@ class DataConfig:
     """Data set, by its source and, for some, its place:"""
     imbalance: Imbalance = "auto"
     """Profile that the training split is subsampled to; the test split stays as it is. auto:
-    long_tailed for mnist5k, mnist and fashion_mnist, and where a factor is given; else none."""
+    long_tailed for mnist5k, mnist and fashion_mnist, and where a factor other than the default is
+    given; else none."""
     imbalance_factor: float = 50.0
     """Examples of the largest class per example of the smallest, at least 1."""
     permute_classes: bool = False
@@ -252,9 +253,8 @@ class TrainConfig:
             f"--learning-rate is {self.learning_rate}: give a finite number above 0",
         )
         require(
-            0 <= self.warmup < self.num_epochs,  # false for NaN, too
-            f"--warmup is {self.warmup:g} epochs of {self.num_epochs}: give at least 0 and fewer "
-            "than --num-epochs",
+            math.isfinite(self.warmup) and self.warmup >= 0,
+            f"--warmup is {self.warmup:g}: give a finite number of epochs of at least 0",
         )
         require(
             math.isfinite(self.weight_decay) and self.weight_decay >= 0,
@@ -394,6 +394,11 @@ class StudyConfig(DesignConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(len(self.data) >= 1, "a study needs the data of at least one cell")
+        require(  # not asked before: a protocol's preset has a number of epochs of its own
+            self.train.warmup < self.train.num_epochs,
+            f"--warmup is {self.train.warmup:g} epochs of {self.train.num_epochs}: give fewer than "
+            "--num-epochs",
+        )
         require(
             self.max_seeds is None or self.data[0].test_split == "fixed",
             "--max-seeds and --test-split per-seed exclude each other, since seeds that share "

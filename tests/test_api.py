@@ -153,6 +153,7 @@ def test_images_data_sets_and_names(tiny_dataset: Dataset, tmp_path: Path) -> No
         ((X, Y), {"model": "mpl"}, "did you mean 'mlp'"),
         ((X, Y), {"seeds": 0}, "num-seeds is 0"),
         ((X, Y), {"class_names": ["a", "b"]}, "y"),
+        ((cwjax.DataConfig(),), {"test_split": "per-seed"}, "set it in the DataConfig"),
     ],
 )
 def test_what_cannot_be_is_a_value_error_of_one_line(

@@ -25,6 +25,7 @@ LAYERS = (
 """From the lowest to the highest; packages stand for their modules."""
 
 SLOW = {
+    "IPython",
     "PIL",
     "array_record",
     "flax",

@@ -23,6 +23,7 @@ import tyro
 
 from cwjax.cli import command_line
 from cwjax.config import DataConfig, DesignConfig, SourceConfig, available_cores
+from cwjax.store.files import check_new_file
 
 if TYPE_CHECKING:  # NumPy takes a tenth of a second to import, and a wrong flag is told without
     from cwjax.data.dataset import Dataset
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     flags = command_line.parse(Flags, __doc__, "describe", arguments)
+    if flags.html is not None:
+        check_new_file("--html", flags.html)
     dataset = load(flags.data, flags.settings)
 
     from cwjax.data.summary import summarise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,9 @@ from cwjax.training.runs import EpochFinished, RunsFailed, StepsFinished
 
 LINE_SECONDS = 10
 """Without a terminal, a line of progress at most this often."""
+
+NOTEBOOK_SECONDS = 0.5
+"""A notebook's bar is drawn at most this often."""
 
 
 def print_plan(plan: Plan, study: StudyFile, directory: Path) -> None:
@@ -78,6 +82,8 @@ def follow(events: Iterable[Event], directory: Path, *, quiet: bool) -> Finished
     if not quiet:
         print_plan(planned.plan, planned.study, directory)
     tracker = _Tracker(planned)
+    if not quiet and Console().is_jupyter:
+        return _follow_in_notebook(remaining, tracker)
     if quiet or not sys.stderr.isatty():
         return _follow_lines(remaining, tracker, quiet=quiet)
     with _Bar(tracker) as bar:
@@ -112,6 +118,33 @@ class _Bar(Progress):
         yield Text(self._tracker.counts())
         if differences := self._tracker.differences():
             yield Text(differences)
+
+
+def _follow_in_notebook(events: Iterator[Event], tracker: _Tracker) -> Finished:
+    """The same below a notebook's cell. rich's own bar needs ipywidgets there."""
+    from IPython.display import HTML, display
+
+    def bar() -> HTML:
+        done, total = tracker.num_examples, tracker.total_examples or 1
+        lines = [tracker.counts(), tracker.differences()]
+        text = "<br>".join(html.escape(line) for line in lines if line)
+        return HTML(f'<progress value="{done}" max="{total}"></progress><br>{text}')
+
+    shown, drawn = display(bar(), display_id=True), time.monotonic()
+    for event in events:
+        tracker.update(event)
+        if isinstance(event, LookTaken):
+            terminal.say(_look_line(event))
+        if isinstance(event, RunsFailed):
+            for line in tracker.failure_lines(event):
+                terminal.say(line)
+        if isinstance(event, Finished):
+            shown.update(bar())
+            return event
+        if time.monotonic() - drawn > NOTEBOOK_SECONDS:
+            drawn = time.monotonic()
+            shown.update(bar())
+    raise AssertionError("a study ends with a Finished event")
 
 
 def _follow_lines(events: Iterator[Event], tracker: _Tracker, *, quiet: bool) -> Finished:

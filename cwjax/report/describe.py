@@ -11,6 +11,7 @@ from cwjax.data.dataset import Dataset
 from cwjax.data.summary import Summary
 from cwjax.report import terminal, words
 from cwjax.report.page import Block, Code, Page, Paragraph, Remarks, section
+from cwjax.report.pages import load_matplotlib
 from cwjax.report.tables import Table
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
@@ -144,6 +145,7 @@ def _cut(rows: Sequence[Row]) -> tuple[Row, ...]:
 
 
 def _images(dataset: Dataset) -> ReportFigure:
+    load_matplotlib()
     from cwjax.report.figures import Studio
 
     studio = Studio((), "", with_pdf=False)

@@ -38,7 +38,7 @@ def write_cell_report(
         part: what was found in the cell.
         figures: format of the files in `figures/`.
     """
-    _load_matplotlib()
+    load_matplotlib()
     from cwjax.report.layout import CELLS, cell_page
 
     page = cell_page(contents, part, with_pdf=figures == "pdf")
@@ -60,7 +60,7 @@ def write_study_report(
         comparison: what was found in all cells.
         figures: format of the files in `figures/`.
     """
-    _load_matplotlib()
+    load_matplotlib()
     from cwjax.report.layout import overview_page
 
     _write(directory, overview_page(study, comparison, with_pdf=figures == "pdf"), "")
@@ -87,7 +87,7 @@ def write_csv_report(
         raise ConfigError(f"--out {out} is a file: give a directory")
     if (out / STUDY).exists():
         raise ConfigError(f"--out {out} holds a study: give another directory")
-    _load_matplotlib()
+    load_matplotlib()
     from cwjax.report.layout import scores_page
 
     directory = StudyDirectory(out)
@@ -101,7 +101,7 @@ def side_by_side(studies: Sequence[tuple[StudyFile, StudyComparison]]) -> str:
     Args:
         studies: at most 26, as they are lettered.
     """
-    _load_matplotlib()
+    load_matplotlib()
     from cwjax.report.html import html_page
     from cwjax.report.layout import side_by_side_page
 
@@ -120,7 +120,7 @@ def _write(directory: StudyDirectory, page: Page, folder: str) -> None:
     directory.write_text(f"{folder}report.html", html_page(page))
 
 
-def _load_matplotlib() -> None:
+def load_matplotlib() -> None:
     """Imports matplotlib without MPLBACKEND, which it may refuse and the figures do not need.
 
     Raises:

@@ -253,11 +253,12 @@ def test_a_protocol_gives_the_training_settings_that_no_flag_gives(
         raise Planned
 
     monkeypatch.setattr("cwjax.study.plan.make_plan", plan)
-    for flags in ([], ["--learning-rate=0.001", "--num-epochs", "20"]):
+    for flags in ([], ["--learning-rate=0.001", "--num-epochs", "20"], ["--warmup", "20"]):
         with pytest.raises(Planned):
             compare.main(["--protocol", "cifar_lt", *flags])
-    default, changed = (config.train for config in planned)
+    default, changed, warm = (config.train for config in planned)
     assert default == CIFAR_LT
+    assert warm == replace(CIFAR_LT, warmup=20.0)  # of 200 epochs
     assert changed == replace(CIFAR_LT, learning_rate=0.001, num_epochs=20)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -122,6 +123,39 @@ def test_the_bar_tells_the_same_and_is_never_cut(
     assert last.count(" left") == 1
     assert "balanced +5.00 (n=1)" in last
     assert "failed: balanced seed 0: ValueError: no luck" in text
+
+
+class FakeDisplay:
+    """What IPython's `display` gives back, and what it was given."""
+
+    def __init__(self) -> None:
+        self.pages: list[str] = []
+
+    def __call__(self, page: Any, *, display_id: bool) -> FakeDisplay:
+        assert display_id
+        self.update(page)
+        return self
+
+    def update(self, page: Any) -> None:
+        self.pages.append(page._repr_html_())
+
+
+def test_a_notebook_gets_a_bar_of_its_own(
+    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = FakeDisplay()
+    ipython = pytest.importorskip("IPython.display")
+    monkeypatch.setattr(ipython, "display", shown)
+    monkeypatch.setattr(progress, "NOTEBOOK_SECONDS", -1)
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(force_jupyter=True))
+    progress.follow(events(plan), Path("out"), quiet=False)
+    assert '<progress value="0" max="400">' in shown.pages[0]
+    assert '<progress value="100" max="400">' in shown.pages[-1]
+    assert "run 3/4, 1 failed, epoch 0/8" in shown.pages[-1]
+    assert "balanced +5.00 (n=1)" in shown.pages[-1]
+    assert "failed: balanced seed 0: ValueError: no luck" in capsys.readouterr().out
+    progress.follow(events(plan), Path("out"), quiet=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_with_several_cells_differences_are_of_the_cell_that_trains(

@@ -77,6 +77,8 @@ def test_columns_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ]
     file = tmp_path / "patients.csv"
     file.write_text("\n".join(["age,colour,other,y", *rows]))
+    with pytest.raises(ConfigError, match=r"--html .*: give a file in a directory that exists"):
+        describe.main([f"table:{file}", "--label-column=y", f"--html={tmp_path / 'no' / 'p.html'}"])
     text = described(capsys, f"table:{file}", "--label-column", "y")
     age, colour = (
         next(line.split() for line in text.splitlines() if line.startswith(name))

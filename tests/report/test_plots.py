@@ -378,7 +378,7 @@ def test_the_users_matplotlibrc_and_backend_change_nothing(
 def test_a_matplotlibrc_that_is_no_text_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
     done = subprocess.run(
-        [sys.executable, "-c", "from cwjax.report.pages import _load_matplotlib as load; load()"],
+        [sys.executable, "-c", "from cwjax.report.pages import load_matplotlib as load; load()"],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
