@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cwjax.api import Study, compare, open_study, paired_comparison
     from cwjax.api_estimators import compare_estimators
+    from cwjax.api_models import load_model
     from cwjax.arms.arm import ArmContext, scheme
     from cwjax.arms.row import ArmRow
     from cwjax.arms.schemes import weighted_row
@@ -43,6 +44,7 @@ __all__ = [
     "compare",
     "compare_estimators",
     "load_dataset",
+    "load_model",
     "open_study",
     "paired_comparison",
     "run",
@@ -65,6 +67,7 @@ _HOMES = {
     "compare": "cwjax.api",
     "compare_estimators": "cwjax.api_estimators",
     "load_dataset": "cwjax.data.sources",
+    "load_model": "cwjax.api_models",
     "open_study": "cwjax.api",
     "paired_comparison": "cwjax.api",
     "run": "cwjax.study.run",

@@ -448,6 +448,8 @@ class RuntimeConfig:
     change is recorded."""
     retry_failed: bool = False
     """Train runs again that failed before; without it they stay failed."""
+    keep_models: bool = False
+    """Keep the trained network of every run in <out>/models, for cwjax export."""
 
     def __post_init__(self) -> None:
         require_choices(self)

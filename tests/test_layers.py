@@ -20,7 +20,7 @@ LAYERS = (
     {"cwjax.report"},
     {"cwjax.study"},
     {"cwjax.cli"},
-    {"cwjax", "cwjax.api", "cwjax.api_estimators", "experiments"},
+    {"cwjax", "cwjax.api", "cwjax.api_estimators", "cwjax.api_models", "experiments"},
 )
 """From the lowest to the highest; packages stand for their modules."""
 

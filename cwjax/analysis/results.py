@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.intervals import Interval
@@ -110,6 +111,40 @@ class DesignFacts:
     """Runs that all its seeds would have been."""
 
 
+Situation = Literal["prior", "calibration", "cost", "two_classes"]
+
+
+@dataclass(frozen=True)
+class DeploymentScore:
+    """One score of every arm's runs as they would be used elsewhere; from the same logits."""
+
+    cell: str
+    situation: Situation
+    place: str
+    """Of a prior or a cost the name of the class prior, of two classes what is held fixed."""
+    how: str
+    """What was done with the logits or decisions before."""
+    metric: Metric
+    summaries: dict[str, ScoreSummary]
+    """By arm; an arm of which a run has no such score is left out."""
+    comparisons: tuple[Comparison, ...] = ()
+    """With the baseline; the intervals of a cell's deployment scores hold all together."""
+
+
+@dataclass(frozen=True)
+class DeploymentFacts:
+    """What would change if a cell's models were used elsewhere."""
+
+    cell: str
+    priors: dict[str, tuple[float, ...]]
+    """Name of each prior asked about -> the shares of the classes, on the first seed."""
+    carried: dict[str, str]
+    """Arm -> which prior its logits carry: the name of one, `other` or `none`."""
+    num_comparisons: int
+    """That the intervals hold together for."""
+    scores: tuple[DeploymentScore, ...]
+
+
 @dataclass(frozen=True)
 class StudyComparison:
     """Every arm against the baseline, in every cell."""
@@ -135,6 +170,8 @@ class StudyComparison:
     secondary: tuple[Comparison, ...]
     """On every other metric; estimates without a verdict."""
     trends: tuple[TrendFact, ...] = ()
+    deployment: tuple[DeploymentFacts, ...] = ()
+    """One per cell, where it was asked for."""
 
     @property
     def judged(self) -> tuple[Comparison, ...]:
@@ -158,4 +195,5 @@ def join(parts: Sequence[StudyComparison], trends: Sequence[TrendFact] = ()) -> 
         comparisons=tuple(entry for part in parts for entry in part.comparisons),
         secondary=tuple(entry for part in parts for entry in part.secondary),
         trends=tuple(trends),
+        deployment=tuple(facts for part in parts for facts in part.deployment),
     )

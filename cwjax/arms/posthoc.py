@@ -33,12 +33,26 @@ class RunOutputs:
     class_counts: np.ndarray  # int64 [num_classes], each at least 1
 
 
+class Adjustment(NamedTuple):
+    """What a post-hoc arm makes of logits, class by class: `(z - shift) / divisor`."""
+
+    shift: np.ndarray  # float64 [num_classes]
+    divisor: np.ndarray  # float64 [num_classes]
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        """Adjusted logits, float64."""
+        # At tau = 0 tau_norm takes the bias from logits that it was added to.
+        adjusted: np.ndarray = (logits.astype(np.float64) - self.shift) / self.divisor
+        return adjusted
+
+
 class Adjusted(NamedTuple):
     """The logits of a post-hoc arm."""
 
     test_logits: np.ndarray  # float32 [num_test, num_classes]
     validation_logits: np.ndarray  # float32 [num_validation, num_classes]
     chosen: dict[str, float]  # settings that were chosen on validation
+    adjustment: Adjustment | None = None  # what made them; None: unknown, so not for new inputs
 
 
 @scheme(formula="argmax z - tau log pi", source="Menon et al. 2021", kind="post_hoc")
@@ -48,12 +62,10 @@ def posthoc_logit_adjusted(outputs: RunOutputs, *, tau: ChosenTau = None) -> Adj
     tau: factor of the log prior; without it each run takes the best on its validation examples.
     """
     log_prior = np.log(outputs.class_counts / outputs.class_counts.sum())
-
-    def adjust(logits: np.ndarray, tau: float) -> np.ndarray:
-        adjusted: np.ndarray = logits - tau * log_prior
-        return adjusted
-
-    return _adjusted(outputs, adjust, tau, LOGIT_ADJUSTMENT_GRID)
+    ones = np.ones_like(log_prior)
+    return _adjusted(
+        outputs, lambda tau: Adjustment(tau * log_prior, ones), tau, LOGIT_ADJUSTMENT_GRID
+    )
 
 
 @scheme(
@@ -72,12 +84,8 @@ def tau_norm(outputs: RunOutputs, *, tau: ChosenTau = None) -> Adjusted:
     # class vector of length 0 has logit 0 whatever tau.
     norms = np.linalg.norm(outputs.head_kernel.astype(np.float64), axis=0)
     norms = np.where(norms == 0, 1, norms)
-
-    def adjust(logits: np.ndarray, tau: float) -> np.ndarray:
-        adjusted: np.ndarray = (logits - outputs.head_bias) / norms**tau
-        return adjusted
-
-    return _adjusted(outputs, adjust, tau, TAU_NORM_GRID)
+    bias = outputs.head_bias.astype(np.float64)
+    return _adjusted(outputs, lambda tau: Adjustment(bias, norms**tau), tau, TAU_NORM_GRID)
 
 
 def apply_post_hoc(arm: Arm, outputs: RunOutputs) -> Adjusted:
@@ -102,24 +110,26 @@ def _post_hoc_names() -> str:
 
 def _adjusted(
     outputs: RunOutputs,
-    adjust: Callable[[np.ndarray, float], np.ndarray],
+    adjustment: Callable[[float], Adjustment],
     tau: float | None,
     grid: np.ndarray,
 ) -> Adjusted:
-    # In float64: at tau = 0 the bias is taken from logits that it was added to.
-    test, validation = (
-        logits.astype(np.float64) for logits in (outputs.test_logits, outputs.validation_logits)
-    )
     chosen = {}
     if tau is None:
         scores = [
-            _balanced_accuracy(adjust(validation, candidate), outputs.validation_labels)
+            _balanced_accuracy(
+                adjustment(candidate)(outputs.validation_logits), outputs.validation_labels
+            )
             for candidate in grid
         ]
         tau = float(grid[np.argmax(scores)])
         chosen = {"tau": tau}
+    made = adjustment(tau)
     return Adjusted(
-        adjust(test, tau).astype(np.float32), adjust(validation, tau).astype(np.float32), chosen
+        made(outputs.test_logits).astype(np.float32),
+        made(outputs.validation_logits).astype(np.float32),
+        chosen,
+        made,
     )
 
 

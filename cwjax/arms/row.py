@@ -13,6 +13,9 @@ Leaf: TypeAlias = Any
 NEVER = np.iinfo(np.int32).max
 """The epoch that is never reached: `second_stage_from` of an arm with one stage."""
 
+EVALUATED = ("scale", "normalized_head", "input_fill", "input_mean", "input_scale")
+"""The fields that a trained model predicts with; the others act in training only."""
+
 SECOND_STAGE_CRT = 1  # `second_stage_head`: the head is drawn anew and trained alone
 SECOND_STAGE_LWS = 2  # `second_stage_head`: the head is frozen too, one scale a class is trained
 

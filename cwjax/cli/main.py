@@ -11,7 +11,7 @@ from typing import NoReturn
 from cwjax.cli import command_line
 from cwjax.errors import ConfigError, suggestion
 
-COMMANDS = ("compare", "sweep", "report", "describe", "weights")
+COMMANDS = ("compare", "sweep", "report", "export", "describe", "weights")
 """Each is a module of this package with a `main`; its docstring is its help."""
 
 _ABOUT = """\

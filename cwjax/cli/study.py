@@ -120,7 +120,7 @@ def _study(data: Sequence[DataConfig], design: DesignConfig, given: set[str]) ->
             "or step, or leave it out"
         )
     if is_estimator(design.train.model):
-        names = (*TrainConfig.of_networks(), "platform", "no_compile_cache")
+        names = (*TrainConfig.of_networks(), "platform", "no_compile_cache", "keep_models")
         useless = sorted(given & {"--" + name.replace("_", "-") for name in names})
         if useless:
             raise ConfigError(

@@ -6,7 +6,7 @@ import statistics
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from cwjax.analysis.decision import Claim, Key
 from cwjax.analysis.family import Comparison
@@ -18,6 +18,7 @@ from cwjax.analysis.results import LookFacts, ScoreSummary, StudyComparison
 from cwjax.analysis.shape import shape
 from cwjax.data.dataset import Dataset
 from cwjax.data.summary import Summary
+from cwjax.store.schema import ExportedModel
 
 UNDEFINED = "–"
 
@@ -664,6 +665,18 @@ def shown_metrics(study: StudyComparison) -> list[Metric]:
             if name != study.metric.name and all(name in each.scores for each in study.summaries)
         ),
     ]
+
+
+def exported_sentence(model: ExportedModel, out: Path) -> str:
+    """Which model was written, and where.
+
+    Args:
+        model: what is known of it.
+        out: its directory.
+    """
+    accuracy = model.test_scores["balanced_accuracy"]
+    found = "" if accuracy is None else f", {percent(round(accuracy, 4))} balanced accuracy on test"
+    return f"{model.run}{found}: {out} (README.md says how to use it)"
 
 
 def data_headline(dataset: Dataset, summary: Summary) -> str:

@@ -10,23 +10,27 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from cwjax.errors import ConfigError
 from cwjax.store import schema
 from cwjax.store.files import file_name, write_atomically
-from cwjax.store.schema import RunHeader, RunRecord, StudyFile
+from cwjax.store.schema import ModelHeader, RunHeader, RunRecord, StudyFile
 from cwjax.training.runs import RunKey
 
 Found = TypeVar("Found", RunHeader, RunRecord)
 
 STUDY = "study.json"
 """Tells what the directory of a study is."""
+
+MODELS = "models"
+"""Folder of kept models."""
 
 
 class StudyDirectory:
@@ -85,6 +89,51 @@ class StudyDirectory:
                 "renamed or copied; remove it to train the run again"
             )
         return found
+
+    def model_path(self, key: RunKey) -> Path:
+        """Where the run's trained model is, if it was kept."""
+        return self.path / MODELS / key.cell / self.run_path(key).name
+
+    def has_model(self, key: RunKey) -> bool:
+        """Whether the run's model was kept."""
+        return self.model_path(key).exists()
+
+    def write_model(self, header: ModelHeader, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes a trained model, whole or not at all; its run's file comes after it."""
+        name = str(self.model_path(header.key).relative_to(self.path))
+        self.write_bytes(name, schema.to_npz(header, arrays))
+
+    def read_model(self, key: RunKey) -> tuple[ModelHeader, dict[str, np.ndarray]]:
+        """Reads a kept model: of a run that was not trained the one that answers it.
+
+        Returns:
+            The header of the run that was trained and all arrays: those of `step.kept_arrays`, the
+            fields `EVALUATED` of its row as `row/scale`, and of a post-hoc arm `adjustment/shift`
+            and `adjustment/divisor`.
+
+        Raises:
+            ConfigError: it was not kept, or a file is missing, damaged or foreign.
+        """
+        path = self.model_path(key)
+        name = str(path.relative_to(self.path))
+        if not path.exists():
+            raise ConfigError(
+                f"{self.path} holds no model of {key}: train it with --keep-models, in a new "
+                "directory"
+            )
+        with path.open("rb") as file:
+            header, arrays = schema.model_from_npz(file, name)
+        if header.key != key:
+            raise ConfigError(f"{name} holds the model of {header.key}: it was renamed or copied")
+        if header.trained_as == key:
+            return header, arrays
+        if header.is_adjusted and not arrays:
+            raise ConfigError(
+                f"{key.arm} does not say what it makes of new logits: take {header.trained_as}, or "
+                "return Adjusted(..., adjustment=...) from its scheme"
+            )
+        trained, of_trained = self.read_model(header.trained_as)
+        return trained, {**of_trained, **arrays}
 
     def read_study(self) -> StudyFile | None:
         """`study.json`, or None in a new directory.

@@ -8,6 +8,7 @@ import numpy as np
 
 from cwjax.analysis.evaluation import Evaluation
 from cwjax.analysis.metrics import METRICS, class_scores, score, scores
+from cwjax.arms.logit_prior import logit_prior
 from cwjax.store.schema import RunRecord
 from cwjax.training.runs import RunFinished
 
@@ -83,6 +84,8 @@ def trained_record(
         class_weights=finished.run.row.class_weights,
         head_kernel=finished.head_kernel,
         head_bias=finished.head_bias,
+        validation_labels=labels[finished.run.validation_indices],
+        logit_prior=logit_prior(finished.run.row, class_counts),
     )
     outputs = (losses, finished.test_logits, finished.validation_logits)
     if not all(np.isfinite(output).all() for output in outputs):

@@ -229,6 +229,12 @@ class RunRecord:
     """float32 `[num_classes]`"""
     test_indices: np.ndarray | None = None
     """int32 `[num_test]`, into the data set's examples, ascending; None: its own test split."""
+    test_labels: np.ndarray | None = None
+    """int32 `[num_test]`, where `test_indices` are there."""
+    validation_labels: np.ndarray | None = None
+    """int32 `[num_validation]`; None in runs that were stored before labels were."""
+    logit_prior: np.ndarray | None = None
+    """float64 `[num_classes]`: see `arms.logit_prior`; None where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +246,50 @@ class RunHeader:
     status: Status
     scores: dict[str, float | None]
     chosen: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelHeader:
+    """What the file of a kept model says besides arrays: `models/<cell>/<arm>-<seed>.npz`."""
+
+    schema_version: str = SCHEMA_VERSION
+    key: RunKey
+    trained_as: RunKey
+    """The run whose file has the arrays: itself, or where it was not trained the run of an equal
+    arm or the one that a post-hoc arm is computed from."""
+    columns: tuple[str, ...] = ()
+    """One name per feature; none for images."""
+    is_adjusted: bool = False
+    """Its logits are computed from those of `trained_as`: with the arrays of an `Adjustment`, or
+    where there are none by a scheme that does not say how."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedModel:
+    """`model.json` of an exported model: all that its arrays do not say."""
+
+    schema_version: str = SCHEMA_VERSION
+    cwjax: str
+    """The version that exported it."""
+    run: RunKey
+    dataset: StoredDataset
+    columns: tuple[str, ...]
+    """One name per feature; none for images."""
+    model: str
+    """As `--model` takes it; of a file of one's own the file beside this one."""
+    own_model: str | None
+    """SHA-256 (hex) of the source of a model that is not cwjax's own."""
+    precision: str
+    cpu_threads: int | None
+    chosen: dict[str, float]
+    """Settings that were chosen on validation."""
+    temperature: float | None
+    """What logits are divided by for probabilities; None where validation has no labels."""
+    logit_prior: tuple[float, ...] | None
+    """Which class prior the logits carry; None where there is none."""
+    class_counts: tuple[int, ...]
+    """Training examples of each class."""
+    test_scores: dict[str, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -386,6 +436,16 @@ def _require(condition: bool, name: str, field: str, reason: str = "does not fit
         raise ConfigError(f"{name} is damaged ({field}: {reason})")
 
 
+def read_exported(content: bytes, name: str) -> ExportedModel:
+    """`model.json` of an exported model.
+
+    Raises:
+        ConfigError: it is damaged, or of another schema version.
+    """
+    check_version(from_json(content, _Versioned, name).schema_version, name)
+    return from_json(content, ExportedModel, name)
+
+
 @dataclass(frozen=True)
 class _Versioned:
     schema_version: str | int
@@ -413,6 +473,7 @@ _ARRAYS = (
     "head_kernel",
     "head_bias",
 )
+_OPTIONAL = ("test_indices", "test_labels", "validation_labels", "logit_prior")
 _GROUPS = ("class_scores", "history")
 _CLASS_SCORES = {"recall", "precision", "f1", "n_train", "n_test"}
 _HEADER = "header"
@@ -430,8 +491,8 @@ def run_to_bytes(record: RunRecord) -> bytes:
         **{f"{group}/{name}": a for group in _GROUPS for name, a in getattr(record, group).items()},
         **{name: getattr(record, name) for name in _ARRAYS},
     }
-    if record.test_indices is not None:
-        arrays["test_indices"] = record.test_indices
+    there = {name: getattr(record, name) for name in _OPTIONAL}
+    arrays |= {name: array for name, array in there.items() if array is not None}
     return to_npz(header, arrays)
 
 
@@ -471,7 +532,7 @@ def run_from_npz(content: BinaryIO, name: str) -> RunRecord:
         class_scores=groups["class_scores"],
         history=groups["history"],
         **{array: arrays[array] for array in _ARRAYS},
-        test_indices=arrays.get("test_indices"),
+        **{array: arrays[array] for array in _OPTIONAL if array in arrays},
     )
     _check_run(record, name)
     return record
@@ -503,8 +564,14 @@ def _check_run(record: RunRecord, name: str) -> None:
         **{f"class_scores/{s}": (a, "iuf", per_class) for s, a in record.class_scores.items()},
         **{f"history/{column}": (a, "f", num_epochs) for column, a in record.history.items()},
     }
-    if record.test_indices is not None:
-        expected["test_indices"] = (record.test_indices, "iu", record.test_logits.shape[:1])
+    for place, kinds, shape in (
+        ("test_indices", "iu", record.test_logits.shape[:1]),
+        ("test_labels", "iu", record.test_logits.shape[:1]),
+        ("validation_labels", "iu", record.validation_logits.shape[:1]),
+        ("logit_prior", "f", per_class),
+    ):
+        if (array := getattr(record, place)) is not None:
+            expected[place] = (array, kinds, shape)
     for place, (array, kinds, shape) in expected.items():
         fits = array.ndim == len(shape) and all(
             size in (None, actual) for size, actual in zip(shape, array.shape, strict=True)
@@ -513,10 +580,28 @@ def _check_run(record: RunRecord, name: str) -> None:
             _require(False, name, place, f"it is {array.dtype} {array.shape}")
     _require(record.class_scores.keys() == _CLASS_SCORES, name, "class_scores", "other columns")
     _require(len(num_epochs) == 1 or not record.history, name, "history", "not one row per epoch")
+    for place in ("test_labels", "validation_labels"):
+        labels = getattr(record, place)
+        in_range = labels is None or (
+            labels.min(initial=0) >= 0 and labels.max(initial=0) < num_classes
+        )
+        _require(in_range, name, place, "one is of no class")
     if record.status == "ok":
         for place in ("test_logits", "validation_logits"):
             finite = bool(np.isfinite(getattr(record, place)).all())
             _require(finite, name, place, "not finite, although the run ended well")
+
+
+def model_from_npz(content: BinaryIO, name: str) -> tuple[ModelHeader, dict[str, np.ndarray]]:
+    """The file of a kept model as it was read: header and arrays.
+
+    Raises:
+        ConfigError: it is damaged or of another schema version.
+    """
+    arrays = read_npz(content, name)
+    header = _header(arrays, ModelHeader, name)
+    del arrays[_HEADER]
+    return header, arrays
 
 
 def checkpoint_header(arrays: dict[str, np.ndarray], name: str) -> CheckpointHeader:

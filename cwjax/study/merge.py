@@ -11,7 +11,7 @@ from cwjax.analysis.results import StudyComparison
 from cwjax.errors import ConfigError
 from cwjax.report.pages import Figures
 from cwjax.store.contents import refuse_foreign_runs
-from cwjax.store.directory import StudyDirectory, open_study
+from cwjax.store.directory import MODELS, StudyDirectory, open_study
 from cwjax.store.examples import examples_name
 from cwjax.store.files import write_atomically
 from cwjax.store.schema import StoredCell, StoredJudging, StudyFile
@@ -53,9 +53,13 @@ def merge(
         directory.write_study(study)
         for name, examples in examples_of.items():
             directory.write_bytes(name, examples)
+        for source in sources:
+            for own_model in source.path.glob(f"{MODELS}/*.py"):
+                directory.write_bytes(f"{MODELS}/{own_model.name}", own_model.read_bytes())
         for key in study.run_keys:
             for source in sources:
                 if source.has_run(key):
+                    _copy_model(source, directory, key)
                     _copy_run(source, directory, key)
         return derive(directory, figures)
 
@@ -162,6 +166,12 @@ def _examples(sources: Sequence[StudyDirectory], study: StudyFile) -> dict[str, 
             )
         examples[name] = found[0].read_bytes()
     return examples
+
+
+def _copy_model(source: StudyDirectory, directory: StudyDirectory, key: RunKey) -> None:
+    if source.has_model(key) and not directory.has_model(key):
+        name = str(source.model_path(key).relative_to(source.path))
+        directory.write_bytes(name, source.model_path(key).read_bytes())
 
 
 def _copy_run(source: StudyDirectory, directory: StudyDirectory, key: RunKey) -> None:

@@ -14,16 +14,26 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cwjax.analysis.results import LookFacts, StudyComparison
-from cwjax.arms.posthoc import RunOutputs, apply_post_hoc
+from cwjax.arms.logit_prior import adjusted_prior
+from cwjax.arms.posthoc import Adjustment, RunOutputs, apply_post_hoc
+from cwjax.arms.row import EVALUATED
 from cwjax.config import RuntimeConfig, StudyConfig
 from cwjax.data.sources import ReadOptions
 from cwjax.errors import ConfigError, one_line
+from cwjax.models.registry import OWN_MODEL
 from cwjax.store.checkpoints import Checkpoints, Saved
 from cwjax.store.contents import refuse_foreign_runs
-from cwjax.store.directory import StudyDirectory, open_study
+from cwjax.store.directory import MODELS, StudyDirectory, open_study
 from cwjax.store.examples import keep_examples
 from cwjax.store.record import History, epoch_scores, trained_record, with_test_logits
-from cwjax.store.schema import Failure, RunRecord, Status, StudyFile, defined_scores
+from cwjax.store.schema import (
+    Failure,
+    ModelHeader,
+    RunRecord,
+    Status,
+    StudyFile,
+    defined_scores,
+)
 from cwjax.study.derive import derive, read_headers
 from cwjax.study.judge import Progress, look_facts, progress
 from cwjax.study.manifest import continued, describe, grown, recorded_threads, with_cells_of
@@ -107,6 +117,8 @@ def run(
 def run_plan(plan: Plan, path: Path, runtime: RuntimeConfig) -> Generator[Event, None, None]:
     """As `run`, for a plan that has been made already."""
     device = None
+    if plan.design.estimators is not None and runtime.keep_models:
+        raise ConfigError("--keep-models keeps networks, and estimators are none: leave it out")
     if plan.design.estimators is None:
         from cwjax.training import devices  # JAX takes seconds to import: settings come before
 
@@ -158,6 +170,9 @@ def _enter(
         directory.write_study(study)
     for cell in plan.cells.values():
         keep_examples(directory, cell.dataset)
+    if runtime.keep_models and (own := OWN_MODEL.fullmatch(plan.design.train.model)):
+        source = Path(own[1])
+        directory.write_bytes(f"{MODELS}/{source.name}", source.read_bytes())
     return plan, study
 
 
@@ -190,7 +205,19 @@ def joined(
     study = with_cells_of(study, plan)
     if runtime.retry_failed:
         study = dataclasses.replace(study, failures=())
+    if runtime.keep_models:
+        _refuse_runs_without_models(plan, directory)
     return plan, study
+
+
+def _refuse_runs_without_models(plan: Plan, directory: StudyDirectory) -> None:
+    finished = [run.key for run in plan.trained_runs if directory.has_run(run.key)]
+    without = [key for key in finished if not directory.has_model(key)]
+    if without:
+        raise ConfigError(
+            f"{directory.path}: {len(without)} of {len(finished)} finished runs were trained "
+            f"without --keep-models, the first is {without[0]}: leave it out, or give a new --out"
+        )
 
 
 def runs_to_train(plan: Plan, directory: StudyDirectory, study: StudyFile) -> list[Run]:
@@ -317,6 +344,7 @@ class _Driver:
                 self._checkpoints.save(event, self._histories, self.study)
                 return []
             case RunFinished(run=run):
+                self._keep_model(event)
                 record = self._trained_record(event)
                 stored = [
                     RunStored(r.key, r.status, defined_scores(r)) for r in self._store(record)
@@ -368,7 +396,27 @@ class _Driver:
         record = trained_record(event, history, cell.dataset.labels, counts)
         if cell.data.test_split == "fixed":
             return record
-        return dataclasses.replace(record, test_indices=event.run.test_indices)
+        indices = event.run.test_indices
+        return dataclasses.replace(
+            record, test_indices=indices, test_labels=cell.dataset.labels[indices]
+        )
+
+    def _keep_model(self, event: RunFinished) -> None:
+        """Writes the trained network, before its run: a kill leaves no run without its model."""
+        if event.model is None:
+            return
+        key, row = event.run.key, event.run.row
+        columns = tuple(map(str, self._plan.cells[key.cell].dataset.columns))
+        header = ModelHeader(key=key, trained_as=key, columns=columns)
+        evaluated = {f"row/{field}": getattr(row, field) for field in EVALUATED}
+        self._directory.write_model(header, {**event.model, **evaluated})
+
+    def _refer_to_model(self, key: RunKey, adjustment: Adjustment | None) -> None:
+        """Writes for a run that was not trained whose network it has."""
+        is_adjusted = key.arm in {str(a) for a in self._plan.design.arms if a.kind == "post_hoc"}
+        header = ModelHeader(key=key, trained_as=self._root(key), is_adjusted=is_adjusted)
+        arrays = {} if adjustment is None else adjustment._asdict()
+        self._directory.write_model(header, {f"adjustment/{n}": a for n, a in arrays.items()})
 
     def _store(self, record: RunRecord) -> Iterator[RunRecord]:
         """Writes a run and those that it answers; yields each once it is written."""
@@ -385,7 +433,10 @@ class _Driver:
             if self._directory.has_run(key):
                 yield from self._store_answered(self._directory.read_run(key))
             else:
-                yield from self._store(self._untrained_record(key, source))
+                record, adjustment = self._untrained_record(key, source)
+                if self._directory.has_model(source.key):
+                    self._refer_to_model(key, adjustment)
+                yield from self._store(record)
 
     def _with_answered(self, key: RunKey) -> Iterator[RunKey]:
         """A run and those that it answers, which cannot come where it has failed."""
@@ -401,14 +452,17 @@ class _Driver:
                 for _ in self._store_answered(self._directory.read_run(source)):
                     pass
 
-    def _untrained_record(self, key: RunKey, source: RunRecord) -> RunRecord:
+    def _untrained_record(
+        self, key: RunKey, source: RunRecord
+    ) -> tuple[RunRecord, Adjustment | None]:
+        """A run that `source` answers, and what was made of its logits where that is known."""
         arms = {str(arm): arm for arm in self._plan.design.arms}
         arm = arms[key.arm]
         if arm.kind != "post_hoc":
-            return dataclasses.replace(source, key=key)
+            return dataclasses.replace(source, key=key), None
         untrained = dataclasses.replace(source, key=key, history={})  # no history of its own
         if source.status != "ok":
-            return untrained
+            return untrained, None
         cell = self._plan.cells[key.cell]
         split = cell.splits[key.seed]
         adjusted = apply_post_hoc(
@@ -422,12 +476,17 @@ class _Driver:
                 class_counts=source.class_counts,
             ),
         )
-        return with_test_logits(
-            dataclasses.replace(untrained, chosen=adjusted.chosen),
+        record = with_test_logits(
+            dataclasses.replace(
+                untrained,
+                chosen=adjusted.chosen,
+                logit_prior=adjusted_prior(source.logit_prior, adjusted.adjustment),
+            ),
             adjusted.test_logits,
             adjusted.validation_logits,
             cell.dataset.labels[split.test_indices],
         )
+        return record, adjusted.adjustment
 
 
 def _look_taken(state: Progress) -> Iterator[LookTaken]:

@@ -22,7 +22,7 @@ from cwjax.training.runs import (
     StepsFinished,
     TrainingEvent,
 )
-from cwjax.training.step import Block, Examples, Programs, RunState
+from cwjax.training.step import Block, Examples, Programs, RunState, by_place, kept_arrays
 
 CHECKPOINT_SECONDS = 60
 """Between two states of a chunk that are given out to be kept; most chunks are done before."""
@@ -48,12 +48,19 @@ class ChunkTrainer:
     """A lane with its compiled programs and its copy of the data set; several threads may train."""
 
     def __init__(
-        self, lane: Lane, programs: Programs, dataset: Dataset, config: TrainConfig
+        self,
+        lane: Lane,
+        programs: Programs,
+        dataset: Dataset,
+        config: TrainConfig,
+        *,
+        keep_models: bool = False,
     ) -> None:
         self._lane = lane
         self._programs = lane.compile(programs)
         self._dataset = dataset
         self._config = config
+        self._keep_models = keep_models
         self._examples = lane.put_shared(Examples(dataset.inputs, dataset.labels))
 
     def train(
@@ -86,7 +93,7 @@ class ChunkTrainer:
         state = jax.eval_shape(self._programs.initial_state, *self._keys_and_rows([run]))
         if self._lane.width is None:  # get_runs adds a run axis
             state = jax.eval_shape(lambda s: jax.tree.map(lambda leaf: leaf[None], s), state)
-        return _by_name(state)
+        return by_place(state)
 
     def _begin(self, runs: list[Run], begun: ChunkState | None) -> _Chunk:
         keys, rows = self._keys_and_rows(runs)
@@ -95,7 +102,7 @@ class ChunkTrainer:
             state = self._programs.initial_state(keys, rows)
             return _Chunk(runs, padded, rows, state, epoch=0, step=0)
         shapes = jax.eval_shape(self._programs.initial_state, keys, rows)
-        arrays = [begun.arrays[name] for name in _by_name(shapes)]
+        arrays = [begun.arrays[name] for name in by_place(shapes)]
         state = self._lane.put_runs(jax.tree.unflatten(jax.tree.structure(shapes), arrays))
         return _Chunk(runs, padded, rows, state, begun.epoch, begun.step)
 
@@ -133,7 +140,7 @@ class ChunkTrainer:
             if ending or time.monotonic() >= chunk.keep_at:
                 chunk.keep_at = time.monotonic() + CHECKPOINT_SECONDS
                 # Copied: the next block gives the memory of this state back.
-                arrays = _by_name(jax.tree.map(np.array, self._lane.get_runs(chunk.state)))
+                arrays = by_place(jax.tree.map(np.array, self._lane.get_runs(chunk.state)))
                 yield ChunkState(
                     tuple(chunk.runs), chunk.epoch, chunk.step, arrays, self._lane.width
                 )
@@ -166,9 +173,15 @@ class ChunkTrainer:
     def _finish(self, chunk: _Chunk, validation_logits: np.ndarray) -> Iterator[RunFinished]:
         test_logits = self._evaluate(chunk, np.stack([run.test_indices for run in chunk.padded]))
         kernels, biases = self._heads(chunk)
+        kept = self._lane.get_runs(kept_arrays(chunk.state)) if self._keep_models else None
         for place, run in enumerate(chunk.runs):
             yield RunFinished(
-                run, test_logits[place], validation_logits[place], kernels[place], biases[place]
+                run,
+                test_logits[place],
+                validation_logits[place],
+                kernels[place],
+                biases[place],
+                kept and {name: array[place] for name, array in kept.items()},
             )
 
     def _heads(self, chunk: _Chunk) -> tuple[np.ndarray, np.ndarray]:
@@ -184,9 +197,3 @@ class ChunkTrainer:
             if "bias" in head:
                 biases = self._lane.get_runs(head["bias"][...])
         return kernels, biases
-
-
-def _by_name(state: Any) -> dict[str, Any]:
-    """The leaves of a state by their place in it, e.g. `params/head/kernel/value`."""
-    leaves, _ = jax.tree.flatten_with_path(state)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}

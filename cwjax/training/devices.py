@@ -36,7 +36,8 @@ _NUMBER_FLAGS = {
 LANES_PER_CPU_DEVICE = 32
 """XLA:CPU executes no more programs at once on one device; larger machines need several."""
 
-_MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}
+MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}
+"""What JAX calls each `--precision`."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def checked(runtime: RuntimeConfig, precision: str) -> DeviceFacts:
         raise ConfigError(
             f"--precision {precision} is for accelerators: on CPU leave it at float32"
         )
-    jax.config.update("jax_default_matmul_precision", _MATMUL_PRECISION[precision])
+    jax.config.update("jax_default_matmul_precision", MATMUL_PRECISION[precision])
     flags_now = {name: getattr(jax.config, name) for name in _NUMBER_FLAGS}
     return DeviceFacts(
         platform=device.platform,

@@ -106,7 +106,9 @@ class LocalTrainer:
         )
         while True:
             used = default_lanes(chosen)[: self._runtime.max_parallel_runs]
-            engine = Engine(dataset, programs, self._config, used)
+            engine = Engine(
+                dataset, programs, self._config, used, keep_models=self._runtime.keep_models
+            )
             self._widths |= dict.fromkeys(cells, engine.width)  # as its devices fill up
             yield WidthChosen(tuple(cells), engine.width)
             for state in begun:
@@ -220,6 +222,7 @@ class Engine:
         config: how every run is trained.
         lanes: where; all of one width. A lane that stands several times trains as many chunks at
             once, in the same compiled programs.
+        keep_models: give out the trained network of every run.
     """
 
     def __init__(
@@ -228,10 +231,15 @@ class Engine:
         programs: Programs,
         config: TrainConfig,
         lanes: Sequence[Lane],
+        *,
+        keep_models: bool = False,
     ) -> None:
         self.width = lanes[0].width
         self._runs_per_device = lanes[0].runs_per_device
-        trainers = {lane: ChunkTrainer(lane, programs, dataset, config) for lane in lanes}
+        trainers = {
+            lane: ChunkTrainer(lane, programs, dataset, config, keep_models=keep_models)
+            for lane in lanes
+        }
         self._trainers = [trainers[lane] for lane in lanes]
 
     @property

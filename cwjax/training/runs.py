@@ -115,6 +115,7 @@ class RunFinished:
     validation_logits: np.ndarray  # float32 [num_validation, num_classes]
     head_kernel: np.ndarray  # float32 [num_features, num_classes]; of an estimator [0, num_classes]
     head_bias: np.ndarray  # float32 [num_classes]; of an estimator 0
+    model: dict[str, np.ndarray] | None = None  # of `step.kept_arrays`; None unless asked for
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,6 +70,26 @@ class Programs(NamedTuple):
     has_head: bool = True  # the model shows one
 
 
+def kept_tree(state: RunState) -> dict[str, Any]:
+    """The part of a state that a trained model predicts with."""
+    return {
+        "class_scale": state.class_scale,
+        "params": state.params,
+        "variables": state.variables,
+    }
+
+
+def kept_arrays(state: RunState) -> dict[str, Any]:
+    """The arrays of `kept_tree` by their place: `params/head/kernel`, `class_scale`."""
+    return {name.removesuffix("/value"): leaf for name, leaf in by_place(kept_tree(state)).items()}
+
+
+def by_place(tree: Any) -> dict[str, Any]:
+    """The leaves of a state by their place in it, e.g. `params/head/kernel/value`."""
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
 def purpose_key(key_data: jax.Array, purpose: Purpose) -> jax.Array:
     """The threefry key of one purpose of a run, from the run's key data `[2]` uint32."""
     # rbg keys are faster on accelerators, but under vmap a seed's stream depends on the others.

@@ -1,0 +1,45 @@
+"""A cell's stored runs, and what would become of them elsewhere."""
+
+from __future__ import annotations
+
+from cwjax.analysis.deployment import Questions, RunLogits, deployment_facts
+from cwjax.analysis.family import Seeds
+from cwjax.analysis.results import DeploymentFacts
+from cwjax.store.contents import CellContents
+from cwjax.store.schema import RunRecord
+from cwjax.study.judge import split_sizes, study_pairings
+
+
+def deployed(contents: CellContents, questions: Questions) -> DeploymentFacts | None:
+    """The answers to all questions about a cell; None without a run that ended well.
+
+    Raises:
+        ConfigError: see `deployment_facts`.
+    """
+    runs = {
+        arm: {record.key.seed: _logits(contents, record) for record in contents.ok_runs(arm)}
+        for arm in contents.arms
+    }
+    if not any(runs.values()):
+        return None
+    return deployment_facts(
+        contents.name,
+        runs,
+        [pairing for pairing in study_pairings(contents.study) if pairing.cell == contents.name],
+        questions,
+        contents.class_names,
+        Seeds(splits=split_sizes(contents.study)),
+        contents.study.analysis.confidence,
+    )
+
+
+def _logits(contents: CellContents, record: RunRecord) -> RunLogits:
+    labels = record.test_labels
+    return RunLogits(
+        test_logits=record.test_logits,
+        test_labels=contents.examples.test_labels if labels is None else labels,
+        validation_logits=record.validation_logits,
+        validation_labels=record.validation_labels,
+        class_counts=record.class_counts,
+        prior=record.logit_prior,
+    )
