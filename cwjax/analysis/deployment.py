@@ -17,13 +17,13 @@ from scipy.optimize import minimize_scalar
 
 from cwjax.analysis.costs import CostMatrix, least_cost
 from cwjax.analysis.evaluation import Evaluation, FloatArray, average_precision
-from cwjax.analysis.family import Pair, Seeds, compare_family
 from cwjax.analysis.metrics import METRICS, Metric, score_of
-from cwjax.analysis.pairing import ArmScores, Pairing
+from cwjax.analysis.paired import Differences, Judged, judge_family
+from cwjax.analysis.pairing import Pairing
+from cwjax.analysis.resampled import Resampled, judge_resampled
 from cwjax.analysis.results import DeploymentFacts, DeploymentScore, ScoreSummary, Situation
-from cwjax.analysis.rules import Rules
-from cwjax.arms.custom_weights import CustomWeights
-from cwjax.errors import ConfigError
+from cwjax.arms.custom_weights import CustomWeights, WeightFile
+from cwjax.errors import ConfigError, check_name
 
 TEST_SET = "test set"
 """The class prior of the test set as it is."""
@@ -155,6 +155,21 @@ def class_weighted(values: NDArray[np.floating], test: Evaluation, prior: FloatA
     return float((prior[counts] * test.class_means(values)[counts]).sum())
 
 
+def read_prior(text: str) -> str | CustomWeights:
+    """A prior as `--test-prior` takes it: a name, or a JSON file of shares by class.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if not text.endswith(".json"):
+        check_name("--test-prior", text, (*NAMED_PRIORS, "FILE.json"))
+        return text
+    try:
+        return WeightFile().read(text)
+    except ConfigError as error:
+        raise ConfigError(f"--test-prior {text}: {error}") from None
+
+
 def named_prior(
     name: str | CustomWeights, class_counts: NDArray[np.integer], class_names: Sequence[str]
 ) -> FloatArray:
@@ -226,13 +241,13 @@ def deployment_facts(
     pairings: Sequence[Pairing],
     questions: Questions,
     class_names: Sequence[str],
-    seeds: Seeds,
     confidence: float,
+    splits: tuple[int, int] | None,
 ) -> DeploymentFacts:
     """Every score that is asked for, of every arm, with paired differences from the baseline.
 
-    The intervals of all these differences hold together: jointly over the arms of one score, by
-    Bonferroni's method over scores.
+    The differences of all arms and scores are judged as one family, so that their intervals hold
+    together.
 
     Args:
         cell: its name.
@@ -240,31 +255,79 @@ def deployment_facts(
         pairings: who is compared with whom.
         questions: what is asked.
         class_names: `[num_classes]`.
-        seeds: how their differences are judged.
         confidence: of all intervals together.
+        splits: test and training examples, where every seed draws its own test split.
 
     Raises:
         ConfigError: a prior or cost matrix of other classes, labels that were not stored, or a
             question about two classes to more.
     """
     asked = list(_asked(runs, questions, class_names))
-    compared = [each for each in asked if each.metric is not _TEMPERATURE]
-    size = len({pairing.key for pairing in pairings if pairing.in_family}) * len(compared)
-    rules = {
-        each.metric.name: Rules(
-            metric=each.metric, confidence=confidence, num_comparisons=max(1, size)
-        )
-        for each in compared
+    scores = [_scores(each, runs) for each in asked]
+    family = {
+        (place, pairing.key): Differences.between(seeds, *arms)
+        for place, of_arm in enumerate(scores)
+        if asked[place].metric is not _TEMPERATURE
+        for pairing in pairings
+        if pairing.in_family
+        for seeds, arms in [_paired(of_arm, pairing)]
+        if seeds
     }
+    judged = dict(zip(family, _judge(list(family.values()), confidence, splits), strict=True))
     first = next(iter(next(of_arm for of_arm in runs.values() if of_arm).values()))
     priors = _priors(first, questions, class_names)
     return DeploymentFacts(
         cell=cell,
         priors={name: tuple(prior.tolist()) for name, prior in priors.items()},
         carried={arm: _carried(of_arm) for arm, of_arm in runs.items() if of_arm},
-        num_comparisons=size,
-        scores=tuple(_facts(cell, each, runs, pairings, rules, seeds) for each in asked),
+        num_comparisons=len(family),
+        scores=tuple(
+            DeploymentScore(
+                cell=cell,
+                situation=each.situation,
+                place=each.place,
+                how=each.how,
+                metric=each.metric,
+                summaries={arm: _summary(list(by_seed.values())) for arm, by_seed in own.items()},
+                differences={
+                    pairing.treatment: judged[place, pairing.key]
+                    for pairing in pairings
+                    if pairing.in_family and (place, pairing.key) in judged
+                },
+            )
+            for place, (each, own) in enumerate(zip(asked, scores, strict=True))
+        ),
     )
+
+
+def _scores(
+    asked: _Asked, runs: Mapping[str, Mapping[int, RunLogits]]
+) -> dict[str, dict[int, float]]:
+    """Arm -> seed -> score, of the arms whose every run has one."""
+    scores = {
+        arm: {seed: asked.formula(run) for seed, run in of_arm.items()}
+        for arm, of_arm in runs.items()
+        if of_arm
+    }
+    return {arm: own for arm, own in scores.items() if np.isfinite(list(own.values())).all()}
+
+
+def _paired(
+    scores: Mapping[str, Mapping[int, float]], pairing: Pairing
+) -> tuple[list[int], list[list[float]]]:
+    """The seeds that both arms have, and the scores of baseline and treatment on them."""
+    arms = [scores.get(arm, {}) for arm in (pairing.baseline, pairing.treatment)]
+    seeds = sorted(arms[0].keys() & arms[1].keys())
+    return seeds, [[of_arm[seed] for seed in seeds] for of_arm in arms]
+
+
+def _judge(
+    differences: Sequence[Differences], confidence: float, splits: tuple[int, int] | None
+) -> tuple[Judged, ...]:
+    if splits is None:
+        return judge_family(differences, confidence).comparisons
+    resampled = [Resampled(each, *splits) for each in differences]
+    return judge_resampled(resampled, confidence).comparisons
 
 
 @dataclass(frozen=True)
@@ -289,10 +352,10 @@ def _asked(
                 yield _Asked("prior", name, how, METRICS["accuracy"], formula)
     if questions.calibrate:
         _require_labels(runs, "--calibrate")
-        yield _Asked("calibration", "", "fitted", _TEMPERATURE, lambda run: run.temperature)
         for metric in (METRICS["loss"], METRICS["brier"], METRICS["ece"]):
             yield _Asked("calibration", "", "before", metric, _score_before(metric.name))
             yield _Asked("calibration", "", "after", metric, _score_after(metric.name))
+        yield _Asked("calibration", "", "after", _TEMPERATURE, lambda run: run.temperature)
     if questions.costs is not None:
         costs = questions.costs.for_classes(class_names)
         for name in names:
@@ -431,46 +494,6 @@ def _odds(logits: NDArray[np.float32], positive: int) -> FloatArray:
     """Logarithm of the odds of one of two classes: it orders as its probability does."""
     odds: FloatArray = logits[:, positive].astype(np.float64) - logits[:, 1 - positive]
     return odds
-
-
-def _facts(
-    cell: str,
-    asked: _Asked,
-    runs: Mapping[str, Mapping[int, RunLogits]],
-    pairings: Sequence[Pairing],
-    rules: Mapping[str, Rules],
-    seeds: Seeds,
-) -> DeploymentScore:
-    scores = {
-        arm: {seed: asked.formula(run) for seed, run in of_arm.items()}
-        for arm, of_arm in runs.items()
-        if of_arm
-    }
-    defined = {
-        arm: of_arm for arm, of_arm in scores.items() if np.isfinite(list(of_arm.values())).all()
-    }
-    pairs = [
-        Pair(
-            pairing,
-            ArmScores(pairing.baseline, defined[pairing.baseline]),
-            ArmScores(pairing.treatment, defined[pairing.treatment]),
-        )
-        for pairing in pairings
-        if defined.keys() >= {pairing.baseline, pairing.treatment}
-        and defined[pairing.baseline].keys() & defined[pairing.treatment].keys()
-    ]
-    compared = asked.metric.name in rules and pairs
-    return DeploymentScore(
-        cell=cell,
-        situation=asked.situation,
-        place=asked.place,
-        how=asked.how,
-        metric=asked.metric,
-        summaries={arm: _summary(list(of_arm.values())) for arm, of_arm in defined.items()},
-        comparisons=compare_family(pairs, rules[asked.metric.name], seeds).comparisons
-        if compared
-        else (),
-    )
 
 
 def _summary(values: Sequence[float]) -> ScoreSummary:

@@ -10,6 +10,7 @@ from typing import Literal
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.intervals import Interval
 from cwjax.analysis.metrics import Metric
+from cwjax.analysis.paired import Judged
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ class DeploymentScore:
     metric: Metric
     summaries: dict[str, ScoreSummary]
     """By arm; an arm of which a run has no such score is left out."""
-    comparisons: tuple[Comparison, ...] = ()
-    """With the baseline; the intervals of a cell's deployment scores hold all together."""
+    differences: dict[str, Judged]
+    """By arm, from the baseline; the intervals of all of a cell's scores hold together."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 cwjax report results/mnist5k-long_tailed-50-1234abcd
 cwjax report results/one results/other --out both.html
 cwjax report results/one --latex --out table.tex
+cwjax report results/one --test-prior training uniform --calibrate --cost-matrix costs.csv
 cwjax report --merge results/seeds-0-4 results/seeds-5-9 --out results/merged
 cwjax report --csv scores.csv --baseline uniform --metric accuracy --out results/elsewhere
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,12 +26,36 @@ from cwjax.errors import ConfigError
 from cwjax.store.files import check_new_file, write_atomically
 
 if TYPE_CHECKING:  # statistics take a second to import, and a wrong flag is told without
+    from cwjax.analysis.deployment import Questions
     from cwjax.analysis.results import StudyComparison
 
 MAX_SIDE_BY_SIDE = 26
 """They are named by letters."""
 
+_DEPLOYMENT_FLAGS = (
+    "--test-prior", "--calibrate", "--cost-matrix", "--at-recall", "--at-precision"
+)  # fmt: skip
 _CSV_FLAGS = ("--baseline", "--metric", "--lower-is-better", "--smallest-effect", "--confidence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentFlags:
+    """Where the models will be used; of one directory, from what its runs stored."""
+
+    test_prior: tuple[str, ...] = ()
+    """Accuracy if the classes were as common as in: training, uniform, reversed (the training's the
+    other way round), or a JSON file {class: share}; logits left as they are, and adjusted."""
+    calibrate: bool = False
+    """Fit a temperature on each run's validation examples; log loss, Brier score and calibration
+    error before and after."""
+    cost_matrix: Path | None = None
+    """CSV (a row per true class, a column per predicted one, both named) or JSON {true: {predicted:
+    cost}}: expected cost of the likeliest class, and of the class that costs least."""
+    at_recall: float | None = None
+    """Of two classes: precision of the rarer one at this recall; the threshold is chosen on
+    validation examples."""
+    at_precision: float | None = None
+    """Of two classes: recall of the rarer one at this precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +89,7 @@ class Flags:
     """With --csv: smallest difference that would matter, in the unit of the column."""
     confidence: float = 0.95
     """With --csv: confidence of the intervals."""
+    deployment: DeploymentFlags = field(default_factory=DeploymentFlags)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,11 +127,11 @@ def _refuse_useless(flags: Flags, given: set[str]) -> None:
         if flags.latex:
             raise ConfigError("--latex makes one table: give one directory")
     else:
-        mode, useful = "one directory", {"--latex", "--figures"}
+        mode, useful = "one directory", {"--latex", "--figures", *_DEPLOYMENT_FLAGS}
         if flags.latex:
             useful.add("--out")
     if flags.latex:
-        mode, useful = "--latex", useful - {"--figures"}
+        mode, useful = "--latex", useful - {"--figures", *_DEPLOYMENT_FLAGS}
     for flag in sorted(given - useful):
         if flag == "--out":
             raise ConfigError(
@@ -115,6 +141,7 @@ def _refuse_useless(flags: Flags, given: set[str]) -> None:
 
 
 def _report_directory(flags: Flags, path: Path) -> int:
+    from cwjax.report import terminal
     from cwjax.store.directory import StudyDirectory, open_study
     from cwjax.study.derive import compare, derive
 
@@ -122,9 +149,31 @@ def _report_directory(flags: Flags, path: Path) -> int:
     if flags.latex:
         _latex(compare(StudyDirectory(path)), flags.out)
         return 0
+    questions = _questions(flags.deployment)
     with open_study(path) as directory:
-        comparison = derive(directory, flags.figures)
+        comparison = derive(directory, flags.figures, questions)
+    terminal.print_deployment(comparison)
     return _conclude(comparison, f"{path}/report.html, report.md, figures")
+
+
+def _questions(flags: DeploymentFlags) -> Questions | None:
+    """What is asked about the models in use; None where nothing is.
+
+    Raises:
+        ConfigError: a prior, cost matrix or number that cannot be used.
+    """
+    if flags == DeploymentFlags():
+        return None
+    from cwjax.analysis.costs import read_costs
+    from cwjax.analysis.deployment import Questions, read_prior
+
+    return Questions(
+        priors=tuple(read_prior(text) for text in dict.fromkeys(flags.test_prior)),
+        calibrate=flags.calibrate,
+        costs=None if flags.cost_matrix is None else read_costs(flags.cost_matrix),
+        at_recall=flags.at_recall,
+        at_precision=flags.at_precision,
+    )
 
 
 def _conclude(comparison: StudyComparison, files: str) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.results import StudyComparison
 from cwjax.report import figures, measured, tables, words
+from cwjax.report.deployment import deployment_section
 from cwjax.report.figures import Scores, Studio
 from cwjax.report.page import (
     Block,
@@ -82,6 +83,7 @@ def cell_page(contents: CellContents, part: StudyComparison, *, with_pdf: bool) 
                 _all_scores(part),
             ),
             *section("figures", "In pictures", drawn),
+            *deployment_section(part, studio),
             *section("classes", "Class by class", tables.classes(contents)),
             *section(
                 "training",

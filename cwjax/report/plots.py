@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.intervals import Interval
 from cwjax.analysis.metrics import Metric
+from cwjax.analysis.results import DeploymentScore
 from cwjax.report import words
 from cwjax.report.style import (
     BLUE,
@@ -188,6 +189,41 @@ def slopes(
 def _means(entry: Comparison) -> tuple[float, float]:
     assert entry.estimates is not None
     return entry.estimates.baseline_mean, entry.estimates.treatment_mean
+
+
+@styled
+def test_priors(scores: Sequence[DeploymentScore], styles: Mapping[str, ArmStyle]) -> Figure:
+    """One panel for logits left and one for adjusted ones: each arm's score over class priors.
+
+    Args:
+        scores: of one metric, at least one.
+        styles: of the arms.
+    """
+    hows = list(dict.fromkeys(score.how for score in scores))
+    figure, made = panels(len(hows), height=2.6, bottom=0.35)
+    for panel, how in zip(made, hows, strict=True):
+        shown = [score for score in scores if score.how == how]
+        arms = dict.fromkeys(arm for score in shown for arm in score.summaries)
+        for place, arm in enumerate(arms):
+            style, summaries = styles[arm], [score.summaries[arm] for score in shown]
+            panel.axis.errorbar(
+                np.arange(len(shown)) + 0.06 * (place - (len(arms) - 1) / 2),
+                in_print(shown[0].metric, [each.mean for each in summaries]),
+                in_print(shown[0].metric, [each.std or 0 for each in summaries]),
+                color=style.color,
+                marker=style.marker,
+                markersize=5,
+                linewidth=1.2,
+                label=shorten(arm),
+            )
+        panel.axis.set_title(f"logits {how}")
+        panel.axis.set_xticks(range(len(shown)), [shorten(score.place, 14) for score in shown])
+        panel.axis.set_xlim(-0.4, len(shown) - 0.6)
+        panel.axis.grid(axis="y")
+        if panel.starts_row:
+            panel.axis.set_ylabel(score_label(shown[0].metric))
+    made[0].axis.legend(fontsize=7.5, frameon=False)
+    return figure
 
 
 @styled

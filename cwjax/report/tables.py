@@ -58,14 +58,14 @@ class Table:
         return replace(self, headings=headings, rows=tuple(rows))
 
 
-def _in_percent(metrics: Iterable[Metric]) -> str:
-    """What a caption says of the unit."""
-    others = [metric.title for metric in metrics if not metric.is_fraction]
-    if not others:
-        return "; in percent"
-    return f"; in percent, except {words.listed(others)}" if any(
-        metric.is_fraction for metric in metrics
-    ) else ""  # fmt: skip
+def in_percent(metrics: Iterable[Metric], unit: str = "in percent") -> str:
+    """What a caption says of the unit of fractions; nothing where no metric is one."""
+    by_kind: dict[bool, list[str]] = {True: [], False: []}
+    for metric in metrics:
+        by_kind[metric.is_fraction].append(metric.title)
+    if not by_kind[True]:
+        return ""
+    return f"; {unit}" + (f", except {words.listed(by_kind[False])}" if by_kind[False] else "")
 
 
 def _titles(study: StudyComparison) -> dict[str, str]:
@@ -97,7 +97,7 @@ def scores(study: StudyComparison, metrics: Sequence[Metric] | None = None) -> T
         texts = [words.mean_std(metric, summary.scores[metric.name]) for metric in metrics]
         rows.append((*about, runs, *texts))
     return Table(
-        "Mean ± standard deviation over seeds" + _in_percent(metrics),
+        "Mean ± standard deviation over seeds" + in_percent(metrics),
         ("arm", *(["data"] if titles else []), "seeds", *(metric.title for metric in metrics)),
         tuple(rows),
         num_names=2 if titles else 1,
@@ -206,9 +206,7 @@ def secondary(study: StudyComparison, metrics: Iterable[Metric]) -> Table | None
     shown = [m for m in metrics if arms and (m.name, arms[0]) in found]
     if not shown:
         return None
-    confidence, points = words.percent(study.confidence), _in_percent(shown).replace(
-        "in percent", "percentage points"
-    )  # fmt: skip
+    confidence, points = words.percent(study.confidence), in_percent(shown, "percentage points")
     return Table(
         f"Other metrics: difference from {study.baseline} and {confidence} interval over seeds, "
         f"not adjusted, no verdict{points}",
@@ -324,7 +322,7 @@ def runs(contents: CellContents) -> Table:
     """A row per finished run, with every score."""
     metrics = METRICS.values()
     return Table(
-        "Scores of every run" + _in_percent(metrics),
+        "Scores of every run" + in_percent(metrics),
         ("arm", "seed", "status", *(metric.title for metric in metrics)),
         tuple(
             (

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from cwjax.analysis.results import StudyComparison
 from cwjax.report import tables, words
+from cwjax.report.deployment import SITUATIONS, deployment_tables
 from cwjax.report.tables import Table
 
 GAP = 2
@@ -42,6 +43,17 @@ def print_comparison(
         say("", file)
     for sentence in _sentences(study):
         say(sentence, file)
+
+
+def print_deployment(study: StudyComparison) -> None:
+    """Prints what was asked about the models in use, if anything."""
+    for facts in study.deployment:
+        for situation in SITUATIONS:
+            for table in deployment_tables(facts, situation, study):
+                about = "" if len(study.cells) == 1 else f"{facts.cell}: "
+                say(about + table.caption, style="bold")
+                say_table(table)
+                say("")
 
 
 def _sentences(study: StudyComparison) -> Iterator[str]:

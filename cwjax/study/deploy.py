@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cwjax.analysis.deployment import Questions, RunLogits, deployment_facts
-from cwjax.analysis.family import Seeds
 from cwjax.analysis.results import DeploymentFacts
 from cwjax.store.contents import CellContents
 from cwjax.store.schema import RunRecord
@@ -20,6 +19,7 @@ def deployed(contents: CellContents, questions: Questions) -> DeploymentFacts | 
         arm: {record.key.seed: _logits(contents, record) for record in contents.ok_runs(arm)}
         for arm in contents.arms
     }
+    splits = split_sizes(contents.study)
     if not any(runs.values()):
         return None
     return deployment_facts(
@@ -28,8 +28,8 @@ def deployed(contents: CellContents, questions: Questions) -> DeploymentFacts | 
         [pairing for pairing in study_pairings(contents.study) if pairing.cell == contents.name],
         questions,
         contents.class_names,
-        Seeds(splits=split_sizes(contents.study)),
         contents.study.analysis.confidence,
+        None if splits is None else splits[contents.name],
     )
 
 

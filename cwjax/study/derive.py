@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from cwjax.analysis.deployment import Questions
 from cwjax.analysis.family import Comparison, JudgedStudy, Seeds, conclude
 from cwjax.analysis.intervals import Interval, error_rate
 from cwjax.analysis.looks import judge_again
@@ -35,6 +36,7 @@ from cwjax.report.pages import Figures, write_cell_report, write_study_report
 from cwjax.store.contents import CellContents, read_cell, refuse_foreign_runs
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import RunRecord, StudyFile, to_json
+from cwjax.study.deploy import deployed
 from cwjax.study.judge import (
     Progress,
     Runs,
@@ -50,7 +52,9 @@ from cwjax.study.tables import class_scores_table, history_table, scores_table, 
 from cwjax.training.runs import RunKey
 
 
-def derive(directory: StudyDirectory, figures: Figures = "svg") -> StudyComparison:
+def derive(
+    directory: StudyDirectory, figures: Figures = "svg", questions: Questions | None = None
+) -> StudyComparison:
     """Writes every derived file of a directory, and in `study.json` that it has been judged.
 
     The scores of all cells are compared first, then one cell after the other is read with its
@@ -59,9 +63,11 @@ def derive(directory: StudyDirectory, figures: Figures = "svg") -> StudyComparis
     Args:
         directory: held by this process; its runs are all stored or have failed.
         figures: format of the files in `figures/`.
+        questions: what is asked about the models in use, if anything.
 
     Raises:
-        ConfigError: a run is missing, or a file is missing or damaged.
+        ConfigError: a run is missing, or a file is missing or damaged; or a question cannot be
+            answered (see `deployment_facts`).
     """
     study = directory.known_study()
     runs, state = _complete(directory, study)
@@ -70,6 +76,8 @@ def derive(directory: StudyDirectory, figures: Figures = "svg") -> StudyComparis
         directory.write_study(study)
     parts, classes, histories = [], [], []
     for contents, part in _cells(directory, study, runs, state):
+        if questions is not None and (deployment := deployed(contents, questions)) is not None:
+            part = replace(part, deployment=(deployment,))
         parts.append(part)
         if contents.records:
             classes.append(class_scores_table(contents.records, contents.class_names))
