@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cwjax.analysis.evaluation import FloatArray, IntArray
+from cwjax.arms.custom_weights import without_repeats
 from cwjax.errors import ConfigError
 
 
@@ -36,9 +37,9 @@ class CostMatrix:
             unknown = [name for name in names if name not in class_names]
             missing = [name for name in class_names if name not in names]
             if unknown or missing:
-                wrong = f"know no class {unknown[0]!r}" if unknown else f"lack class {missing[0]!r}"
+                wrong = f"unknown class {unknown[0]!r}" if unknown else f"no class {missing[0]!r}"
                 raise ConfigError(
-                    f"--cost-matrix {self.file}: the {place} {wrong}: give each of "
+                    f"--cost-matrix {self.file}: {place}: {wrong}: give each of "
                     f"{', '.join(class_names)} once"
                 )
         return np.array([[self.rows[true][name] for name in class_names] for true in class_names])
@@ -83,7 +84,9 @@ def _from_csv(text: str, name: str) -> dict[str, dict[str, float]]:
 
 def _from_json(text: str, name: str) -> dict[str, dict[str, float]]:
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=without_repeats)
+    except ConfigError as error:
+        raise ConfigError(f"--cost-matrix {name}: it {error}: give each once") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"--cost-matrix {name}: is not JSON ({error})") from None
     if not isinstance(content, dict) or not all(isinstance(row, dict) for row in content.values()):

@@ -68,7 +68,7 @@ class WeightFile:
         if not re.fullmatch(r"[\w.-]{1,100}", path.stem):
             raise ConfigError("rename the file: letters, digits, '.', '_' and '-', at most 100")
         try:
-            contents = json.loads(path.read_text("utf-8"), object_pairs_hook=_without_repeats)
+            contents = json.loads(path.read_text("utf-8"), object_pairs_hook=without_repeats)
         except OSError as error:
             raise ConfigError(f"cannot be read ({error.strerror}); give a JSON file") from None
         except ConfigError:
@@ -102,7 +102,8 @@ def _weight(name: str, value: Any) -> float:
     return float(np.float32(value))  # as training uses it: 1e-60 is 0
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The `object_pairs_hook` of JSON whose keys are classes; ConfigError where one is twice."""
     contents = dict(pairs)
     if len(contents) < len(pairs):
         names = [name for name, _ in pairs]

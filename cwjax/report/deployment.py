@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from cwjax.analysis.metrics import Metric
 from cwjax.analysis.results import DeploymentFacts, DeploymentScore, Situation, StudyComparison
 from cwjax.report import words
 from cwjax.report.page import Block, Paragraph, Remarks, Section, section
@@ -98,6 +97,7 @@ def deployment_tables(
         f"{caption}: difference from {study.baseline} and {confidence} interval; all "
         f"{facts.num_comparisons} intervals asked for hold together"
     )
+    compared = [score for score in scores if score.differences]
     tables = [
         _table(
             f"{caption}: mean ± standard deviation over seeds",
@@ -106,7 +106,7 @@ def deployment_tables(
             _score,
             "in percent",
         ),
-        _table(differences, scores, study.arms, _difference, "percentage points"),
+        _table(differences, compared, study.arms, _difference, "percentage points"),
     ]
     return [table for table in tables if table.rows]
 
@@ -119,26 +119,26 @@ def _table(
     unit: str,
 ) -> Table:
     """A row for every arm and what was done, a column for every place and metric."""
-    scores = [score for score in scores if {text(score, arm) for arm in arms} != {words.UNDEFINED}]
-    columns = list(dict.fromkeys((score.place, score.metric) for score in scores))
-    found = {(score.how, score.place, score.metric): score for score in scores}
+    columns = list(dict.fromkeys(map(_heading, scores)))
+    found = {(score.how, _heading(score)): score for score in scores}
     hows = list(dict.fromkeys(score.how for score in scores))
     names = ("arm", "") if any(hows) else ("arm",)
     rows = []
     for arm in arms:
         for how in hows:
-            keys = [(how, *column) for column in columns]
+            keys = [(how, column) for column in columns]
             cells = [text(found[key], arm) if key in found else words.UNDEFINED for key in keys]
             if set(cells) != {words.UNDEFINED}:
                 rows.append((arm, *filter(None, [how]), *cells))
-    caption += in_percent(dict.fromkeys(metric for _, metric in columns), unit)
-    headings = [_heading(place, metric, len({m for _, m in columns})) for place, metric in columns]
-    return Table(caption, (*names, *headings), tuple(rows), num_names=len(names), by_arm=True)
+    caption += in_percent(dict.fromkeys(score.metric for score in scores), unit)
+    return Table(caption, (*names, *columns), tuple(rows), num_names=len(names), by_arm=True)
 
 
-def _heading(place: str, metric: Metric, num_metrics: int) -> str:
-    """Of a column; a metric that all columns share is in the caption."""
-    return place if num_metrics == 1 else ", ".join(filter(None, (metric.title, place)))
+def _heading(score: DeploymentScore) -> str:
+    """Of a column; under priors the one metric is in the caption."""
+    if score.situation in ("prior", "cost"):
+        return score.place
+    return ", ".join(filter(None, (score.metric.title, score.place)))
 
 
 def _score(score: DeploymentScore, arm: str) -> str:

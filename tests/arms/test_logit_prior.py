@@ -34,7 +34,7 @@ CONTEXT = ArmContext(COUNTS, COUNTS, ("a", "b", "c"), num_epochs=10)
     ],
 )
 def test_it_is_that_of_the_loss_s_minimiser(arm: str, exponent: float) -> None:
-    """Logits of the smallest expected loss are log prior_c p(x | c), up to a constant for each x."""
+    """Logits of the smallest expected loss are log prior_c p(x | c), constants apart."""
     row = arm_row(parse_arm(arm), CONTEXT)
     drawn = COUNTS.astype(float) ** exponent
     joint = jnp.asarray((drawn / drawn.sum())[:, None] * GIVEN_CLASS)  # [class, x]
@@ -76,7 +76,8 @@ def test_of_some_it_is_known_by_name() -> None:
         ("crt", uniform),
         ("lws", uniform),
     ):
-        np.testing.assert_allclose(logit_prior(arm_row(parse_arm(arm), CONTEXT), COUNTS), expected, rtol=1e-5)  # fmt: skip
+        prior = logit_prior(arm_row(parse_arm(arm), CONTEXT), COUNTS)
+        np.testing.assert_allclose(prior, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

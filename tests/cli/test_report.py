@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from calls import Call
-from drawn_runs import SWEEP, SWEEP_EFFECTS, write_study
+from drawn_runs import SWEEP, SWEEP_EFFECTS, make_dataset, write_study
 
 from cwjax.cli import report
 from cwjax.config import DataConfig
@@ -203,6 +204,9 @@ def test_a_csv_gets_the_files_of_a_directory(tmp_path: Path, call: Call) -> None
         (["--csv", "scores.csv", "--figures", "pdf"], "--figures has no effect with --csv"),
         (["x", "--merge", "--out", "y"], "--merge needs at least two directories"),
         (["x", "y", "--merge"], "--merge needs at least two directories and --out"),
+        (["x", "y", "--calibrate"], "--calibrate has no effect with several directories"),
+        (["x", "--latex", "--test-prior", "uniform"], "--test-prior has no effect with --latex"),
+        (["--csv", "scores.csv", "--at-recall", "0.5"], "--at-recall has no effect with --csv"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -219,6 +223,69 @@ def test_mistakes_are_one_line(
     assert message in ended.err
     assert len(ended.err.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
+
+
+def test_models_used_elsewhere(directory: Path, tmp_path: Path, call: Call) -> None:
+    copy, costs = shutil.copytree(directory, tmp_path / "copy"), tmp_path / "costs.csv"
+    costs.write_text("true,ant,bee,cat\nant,0,1,1\nbee,1,0,1\ncat,9,9,0\n")
+    share = tmp_path / "ward.json"
+    share.write_text('{"ant": 1, "bee": 2, "cat": 1}')
+    flags = ["--test-prior", "training", share, "--calibrate", "--cost-matrix", costs]
+    asked = call(report.main, copy, *flags)
+    assert asked.code == 0, asked.err
+    assert "Accuracy if the classes were as common as in" in asked.out
+    comparison = json.loads((copy / "comparison.json").read_text())
+    (facts,) = comparison["deployment"]
+    assert list(facts["priors"]) == ["test set", "training", "ward"]
+    assert facts["priors"]["ward"] == [0.25, 0.5, 0.25]
+    assert facts["carried"]["uniform"] == "training"
+    page = (copy / "report.html").read_text()
+    for told in (
+        "Used elsewhere",
+        "What would change if your test data looked like your training data",
+        "Expected cost of a decision",
+        "temperature",
+        "intervals asked for hold",
+    ):
+        assert told in page
+    assert (copy / "figures" / "test_priors.svg").is_file()
+    # The accuracy of the test set as it is, is the accuracy.
+    accuracy = next(s for s in facts["scores"] if (s["place"], s["how"]) == ("test set", "left"))
+    (uniform,) = [s for s in comparison["summaries"] if s["arm"] == "uniform"]
+    assert accuracy["summaries"]["uniform"] == pytest.approx(uniform["scores"]["accuracy"])
+    assert call(report.main, copy).code == 0
+    assert "Used elsewhere" not in (copy / "report.html").read_text()
+    for wrong, message in (
+        (["--at-recall", "0.9"], "--at-recall is for two classes, here are 3"),
+        (["--at-recall", "9"], "--at-recall is 9: give a fraction"),
+        (["--test-prior", "train"], "did you mean 'training'"),
+        (["--cost-matrix", tmp_path / "no.csv"], "cannot be read"),
+    ):
+        ended = call(report.main, copy, *wrong)
+        assert (ended.code, ended.out) == (2, "")
+        assert message in ended.err
+
+
+def test_of_two_classes_average_precision_is_said_to_depend_on_their_shares(
+    tmp_path: Path, call: Call
+) -> None:
+    dataset = make_dataset(class_names=("no", "yes"))
+    write_study(tmp_path / "two", {"uniform": 0.0, "balanced": 0.9}, 6, dataset=dataset)
+    asked = call(report.main, tmp_path / "two", "--at-recall", "0.5", "--at-precision", "0.5")
+    assert asked.code == 0, asked.err
+    page = (tmp_path / "two" / "report.md").read_text()
+    assert (
+        "| arm | average precision, all thresholds | precision, recall 0.5 on validation |" in page
+    )
+    assert "McDermott et al. 2024" in page
+
+
+@pytest.mark.usefixtures("no_report")
+def test_every_cell_of_a_sweep_has_its_answers(sweep_directory: Path, call: Call) -> None:
+    assert call(report.main, sweep_directory, "--test-prior", "reversed").code == 0
+    comparison = json.loads((sweep_directory / "comparison.json").read_text())
+    cells = [cell["cell"] for cell in comparison["cells"]]
+    assert [facts["cell"] for facts in comparison["deployment"]] == cells
 
 
 @pytest.mark.fault(65)
