@@ -171,8 +171,6 @@ class StudyComparison:
     secondary: tuple[Comparison, ...]
     """On every other metric; estimates without a verdict."""
     trends: tuple[TrendFact, ...] = ()
-    deployment: tuple[DeploymentFacts, ...] = ()
-    """One per cell, where it was asked for."""
 
     @property
     def judged(self) -> tuple[Comparison, ...]:
@@ -196,5 +194,4 @@ def join(parts: Sequence[StudyComparison], trends: Sequence[TrendFact] = ()) -> 
         comparisons=tuple(entry for part in parts for entry in part.comparisons),
         secondary=tuple(entry for part in parts for entry in part.secondary),
         trends=tuple(trends),
-        deployment=tuple(facts for part in parts for facts in part.deployment),
     )

@@ -143,6 +143,7 @@ def _refuse_useless(flags: Flags, given: set[str]) -> None:
 def _report_directory(flags: Flags, path: Path) -> int:
     from cwjax.report import terminal
     from cwjax.store.directory import StudyDirectory, open_study
+    from cwjax.study.deploy import deployed
     from cwjax.study.derive import compare, derive
 
     StudyDirectory(path).known_study()  # nothing is created where there is none
@@ -151,8 +152,9 @@ def _report_directory(flags: Flags, path: Path) -> int:
         return 0
     questions = _questions(flags.deployment)
     with open_study(path) as directory:
-        comparison = derive(directory, flags.figures, questions)
-    terminal.print_deployment(comparison)
+        deployment = () if questions is None else deployed(directory, questions)
+        comparison = derive(directory, flags.figures, deployment)
+    terminal.print_deployment(deployment, comparison)
     return _conclude(comparison, f"{path}/report.html, report.md, figures")
 
 

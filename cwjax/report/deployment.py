@@ -56,29 +56,30 @@ _CARRIED = {
 }
 
 
-def deployment_section(part: StudyComparison, studio: Studio) -> list[Section]:
-    """What was asked about one cell's models in use; none where nothing was.
+def deployment_section(
+    facts: DeploymentFacts, part: StudyComparison, studio: Studio
+) -> list[Section]:
+    """What was asked about one cell's models in use.
 
     Args:
+        facts: the answers.
         part: what was found in the cell.
         studio: draws the figure.
     """
-    blocks: list[Block] = []
-    for facts in part.deployment:
-        for situation in SITUATIONS:
-            tables = deployment_tables(facts, situation, part)
-            if tables:
-                blocks += [*tables, Remarks(_remarks(facts, situation))]
-                if situation == "prior":
-                    blocks.append(_figure(facts, studio))
-    if not blocks:
-        return []
-    lead = Paragraph(
-        "What would change if the models were used where classes are as common as in your training "
-        "data, or as in other data? Nothing here has a verdict: the metric that was chosen before "
-        "the runs has."
-    )
-    return section("deployment", "Used elsewhere", lead, blocks)
+    blocks: list[Block] = [
+        Paragraph(
+            "What would change if the models were used where classes are as common as in your "
+            "training data, or as in other data? Nothing here has a verdict: the metric that was "
+            "chosen before the runs has."
+        )
+    ]
+    for situation in SITUATIONS:
+        tables = deployment_tables(facts, situation, part)
+        if tables:
+            blocks += [*tables, Remarks(_remarks(facts, situation))]
+            if situation == "prior":
+                blocks.append(_figure(facts, studio))
+    return section("deployment", "Used elsewhere", blocks)
 
 
 def deployment_tables(

@@ -6,7 +6,7 @@ import string
 from collections.abc import Sequence
 
 from cwjax.analysis.metrics import METRICS
-from cwjax.analysis.results import StudyComparison
+from cwjax.analysis.results import DeploymentFacts, StudyComparison
 from cwjax.report import figures, measured, tables, words
 from cwjax.report.deployment import deployment_section
 from cwjax.report.figures import Scores, Studio
@@ -41,12 +41,19 @@ _PAIRED_FITS = (
 _ARM = "An arm is one way to train: a weighting scheme with its settings."
 
 
-def cell_page(contents: CellContents, part: StudyComparison, *, with_pdf: bool) -> Page:
+def cell_page(
+    contents: CellContents,
+    part: StudyComparison,
+    deployment: DeploymentFacts | None = None,
+    *,
+    with_pdf: bool,
+) -> Page:
     """The page of one cell: verdicts, tables, figures, classes, training, every run.
 
     Args:
         contents: of the cell, with at least one run.
         part: what was found in the cell.
+        deployment: what was asked about its models in use, if anything.
         with_pdf: whether figures are drawn as PDF too.
     """
     study, cell = contents.study, contents.cell
@@ -83,7 +90,7 @@ def cell_page(contents: CellContents, part: StudyComparison, *, with_pdf: bool) 
                 _all_scores(part),
             ),
             *section("figures", "In pictures", drawn),
-            *deployment_section(part, studio),
+            *([] if deployment is None else deployment_section(deployment, part, studio)),
             *section("classes", "Class by class", tables.classes(contents)),
             *section(
                 "training",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from cwjax.analysis.results import StudyComparison
+from cwjax.analysis.results import DeploymentFacts, StudyComparison
 from cwjax.errors import ConfigError, one_line
 from cwjax.store.contents import CellContents
 from cwjax.store.directory import STUDY, StudyDirectory
@@ -29,6 +29,7 @@ def write_cell_report(
     contents: CellContents,
     part: StudyComparison,
     figures: Figures = "svg",
+    deployment: DeploymentFacts | None = None,
 ) -> None:
     """Writes the report of one cell: at the top of a study's directory, or below `cells/`.
 
@@ -37,11 +38,12 @@ def write_cell_report(
         contents: of the cell, with at least one run.
         part: what was found in the cell.
         figures: format of the files in `figures/`.
+        deployment: what was asked about its models in use, if anything.
     """
     load_matplotlib()
     from cwjax.report.layout import CELLS, cell_page
 
-    page = cell_page(contents, part, with_pdf=figures == "pdf")
+    page = cell_page(contents, part, deployment, with_pdf=figures == "pdf")
     alone = len(contents.study.cells) == 1
     _write(directory, page, "" if alone else f"{CELLS}/{contents.name}/")
 

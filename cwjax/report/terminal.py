@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from cwjax.analysis.results import StudyComparison
+from cwjax.analysis.results import DeploymentFacts, StudyComparison
 from cwjax.report import tables, words
 from cwjax.report.deployment import SITUATIONS, deployment_tables
 from cwjax.report.tables import Table
@@ -45,9 +45,14 @@ def print_comparison(
         say(sentence, file)
 
 
-def print_deployment(study: StudyComparison) -> None:
-    """Prints what was asked about the models in use, if anything."""
-    for facts in study.deployment:
+def print_deployment(deployment: Sequence[DeploymentFacts], study: StudyComparison) -> None:
+    """Prints what was asked about the models in use.
+
+    Args:
+        deployment: the answers, one per cell.
+        study: theirs.
+    """
+    for facts in deployment:
         for situation in SITUATIONS:
             for table in deployment_tables(facts, situation, study):
                 about = "" if len(study.cells) == 1 else f"{facts.cell}: "

@@ -1,20 +1,30 @@
-"""A cell's stored runs, and what would become of them elsewhere."""
+"""Stored runs, and what would become of them elsewhere."""
 
 from __future__ import annotations
 
 from cwjax.analysis.deployment import Questions, RunLogits, deployment_facts
 from cwjax.analysis.results import DeploymentFacts
-from cwjax.store.contents import CellContents
+from cwjax.store.contents import CellContents, read_cell
+from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import RunRecord
 from cwjax.study.judge import split_sizes, study_pairings
 
+DEPLOYMENT = "deployment.json"
+"""The answers, where something was asked."""
 
-def deployed(contents: CellContents, questions: Questions) -> DeploymentFacts | None:
-    """The answers to all questions about a cell; None without a run that ended well.
+
+def deployed(directory: StudyDirectory, questions: Questions) -> tuple[DeploymentFacts, ...]:
+    """The answers to all questions about every cell that has a run that ended well; only reads.
 
     Raises:
-        ConfigError: see `deployment_facts`.
+        ConfigError: see `deployment_facts`; or a file is missing or damaged.
     """
+    study = directory.known_study()
+    answers = (_of_cell(read_cell(directory, study, cell), questions) for cell in study.cells)
+    return tuple(facts for facts in answers if facts is not None)
+
+
+def _of_cell(contents: CellContents, questions: Questions) -> DeploymentFacts | None:
     runs = {
         arm: {record.key.seed: _logits(contents, record) for record in contents.ok_runs(arm)}
         for arm in contents.arms

@@ -13,7 +13,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from cwjax.analysis.deployment import Questions
 from cwjax.analysis.family import Comparison, JudgedStudy, Seeds, conclude
 from cwjax.analysis.intervals import Interval, error_rate
 from cwjax.analysis.looks import judge_again
@@ -24,6 +23,7 @@ from cwjax.analysis.results import (
     ArmSummary,
     BadRunFact,
     CellFacts,
+    DeploymentFacts,
     DesignFacts,
     ScoreSummary,
     StudyComparison,
@@ -38,7 +38,7 @@ from cwjax.report.pages import Figures, write_cell_report, write_study_report
 from cwjax.store.contents import CellContents, read_cell, refuse_foreign_runs
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import RunRecord, StudyFile, to_json
-from cwjax.study.deploy import deployed
+from cwjax.study.deploy import DEPLOYMENT
 from cwjax.study.judge import (
     Progress,
     Runs,
@@ -55,7 +55,9 @@ from cwjax.training.runs import RunKey
 
 
 def derive(
-    directory: StudyDirectory, figures: Figures = "svg", questions: Questions | None = None
+    directory: StudyDirectory,
+    figures: Figures = "svg",
+    deployment: Sequence[DeploymentFacts] = (),
 ) -> StudyComparison:
     """Writes every derived file of a directory, and in `study.json` that it has been judged.
 
@@ -65,11 +67,10 @@ def derive(
     Args:
         directory: held by this process; its runs are all stored or have failed.
         figures: format of the files in `figures/`.
-        questions: what is asked about the models in use, if anything.
+        deployment: what was asked about the models in use (`deploy.deployed`), if anything.
 
     Raises:
-        ConfigError: a run is missing, or a file is missing or damaged; or a question cannot be
-            answered (see `deployment_facts`).
+        ConfigError: a run is missing, or a file is missing or damaged.
     """
     study = directory.known_study()
     runs, state = _complete(directory, study)
@@ -77,15 +78,14 @@ def derive(
     if study != known:
         directory.write_study(study)
     parts, classes, histories = [], [], []
+    answers = {facts.cell: facts for facts in deployment}
     for contents, part in _cells(directory, study, runs, state):
-        if questions is not None and (deployment := deployed(contents, questions)) is not None:
-            part = replace(part, deployment=(deployment,))
         parts.append(part)
         if contents.records:
             classes.append(class_scores_table(contents.records, contents.class_names))
             if any(record.history for record in contents.records):
                 histories.append(history_table(contents.records))
-            write_cell_report(directory, contents, part, figures)
+            write_cell_report(directory, contents, part, figures, answers.get(contents.name))
     comparison = _joined(study, parts)
     scores = scores_table(study, state.expected, runs)
     directory.write_bytes("scores.parquet", to_parquet(scores))
@@ -94,6 +94,10 @@ def derive(
             table = pd.concat(tables, ignore_index=True)
             directory.write_bytes(f"{name}.parquet", to_parquet(table))
     directory.write_bytes("comparison.json", to_json(comparison))
+    if deployment:
+        directory.write_bytes(DEPLOYMENT, to_json(deployment))
+    else:
+        (directory.path / DEPLOYMENT).unlink(missing_ok=True)  # of another report
     if len(study.cells) > 1:
         write_study_report(directory, study, comparison, figures)
     return comparison

@@ -235,7 +235,7 @@ def test_models_used_elsewhere(directory: Path, tmp_path: Path, call: Call) -> N
     assert asked.code == 0, asked.err
     assert "Accuracy if the classes were as common as in" in asked.out
     comparison = json.loads((copy / "comparison.json").read_text())
-    (facts,) = comparison["deployment"]
+    (facts,) = json.loads((copy / "deployment.json").read_text())
     assert list(facts["priors"]) == ["test set", "training", "ward"]
     assert facts["priors"]["ward"] == [0.25, 0.5, 0.25]
     assert facts["carried"]["uniform"] == "training"
@@ -255,6 +255,7 @@ def test_models_used_elsewhere(directory: Path, tmp_path: Path, call: Call) -> N
     assert accuracy["summaries"]["uniform"] == pytest.approx(uniform["scores"]["accuracy"])
     assert call(report.main, copy).code == 0
     assert "Used elsewhere" not in (copy / "report.html").read_text()
+    assert not (copy / "deployment.json").exists()
     for wrong, message in (
         (["--at-recall", "0.9"], "--at-recall is for two classes, here are 3"),
         (["--at-recall", "9"], "--at-recall is 9: give a fraction"),
@@ -284,8 +285,8 @@ def test_of_two_classes_average_precision_is_said_to_depend_on_their_shares(
 def test_every_cell_of_a_sweep_has_its_answers(sweep_directory: Path, call: Call) -> None:
     assert call(report.main, sweep_directory, "--test-prior", "reversed").code == 0
     comparison = json.loads((sweep_directory / "comparison.json").read_text())
-    cells = [cell["cell"] for cell in comparison["cells"]]
-    assert [facts["cell"] for facts in comparison["deployment"]] == cells
+    answers = json.loads((sweep_directory / "deployment.json").read_text())
+    assert [each["cell"] for each in answers] == [cell["cell"] for cell in comparison["cells"]]
 
 
 @pytest.mark.fault(65)
