@@ -146,6 +146,35 @@ class Study:
         shutil.copyfile(self.directory / "report.html", path)
         return path
 
+    def export(
+        self,
+        path: Path | str,
+        *,
+        arm: str | None = None,
+        seed: int | None = None,
+        cell: str | None = None,
+    ) -> Path:
+        """Writes a trained model to a directory, for `cwjax.load_model`: `cwjax export` in Python.
+
+        Args:
+            path: of the directory, a new one.
+            arm: its arm.
+            seed: its seed; without arm or seed the best of these runs on validation is taken.
+            cell: where the study has several.
+
+        Raises:
+            ConfigError: see `study.export.export`; the study must have been trained with
+                `RuntimeConfig(keep_models=True)`.
+        """
+        from cwjax.study.export import chosen_run, export
+
+        directory = StudyDirectory(self.directory)
+        key = chosen_run(
+            directory, cell=cell, arm=arm, seed=seed, best_on_validation=None in (arm, seed)
+        )
+        export(directory, key, Path(path))
+        return Path(path)
+
     def __str__(self) -> str:
         return "\n".join(self._sentences())
 
@@ -200,7 +229,7 @@ def compare(
         smallest_effect: the smallest difference that would matter, in the unit of the metric.
         confidence: of all intervals together.
         train: how every run is trained.
-        runtime: how to use the machine.
+        runtime: how to use the machine; `RuntimeConfig(keep_models=True)` for `Study.export`.
         directory: of the results, new or to be continued; without one they are kept until the
             study is forgotten.
         progress: show the plan and a bar.

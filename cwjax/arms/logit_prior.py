@@ -24,7 +24,7 @@ def logit_prior(row: ArmRow, class_counts: np.ndarray) -> np.ndarray | None:
     Returns:
         float64 `[num_classes]` that sums to 1, or None where the loss leads to no prior: margins,
         scaled or cosine logits, sampling that changes to the last epoch, smoothing and remix that
-        treat classes differently, or a class that never counts.
+        treat classes differently, or a class without examples or weight.
 
     References:
         Saerens et al. 2002, "Adjusting the Outputs of a Classifier to New a Priori Probabilities";
@@ -38,7 +38,7 @@ def logit_prior(row: ArmRow, class_counts: np.ndarray) -> np.ndarray | None:
         or row.sampling_progress > 0
         or np.isfinite(row.remix_kappa)
     )
-    if distorted or not np.all(row.class_weights > 0):
+    if distorted or not np.all((row.class_weights > 0) & (class_counts > 0)):
         return None
     two_stages = row.second_stage_from != NEVER
     exponent = row.second_stage_exponent if two_stages else row.sampling_exponent

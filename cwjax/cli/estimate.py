@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cwjax.cli.progress import print_plan
 from cwjax.config import RuntimeConfig, available_cores
 from cwjax.report import words
@@ -64,7 +66,10 @@ def print_estimate(plan: Plan, path: Path, runtime: RuntimeConfig) -> None:
     over = "runs" if plan.design.estimators else "epochs"
     print(f"{num_examples:,} training examples over all {over}")
     bytes_of = {name: _run_file_bytes(plan, name) for name in plan.cells}
-    megabytes = sum(bytes_of[key.cell] for key in missing) / 1e6
+    num_bytes = sum(bytes_of[key.cell] for key in missing)
+    if runtime.keep_models:
+        num_bytes += sum(_model_bytes(plan, run) for run in runs)
+    megabytes = num_bytes / 1e6
     print(f"about {megabytes:,.{0 if megabytes > 9 else 1}f} MB of files")
     works = _works(plan, study, runs)
     seconds = sum(work.num_examples / _measured_rate(work, runtime) for work in works)
@@ -91,6 +96,18 @@ def _run_file_bytes(plan: Plan, cell: str) -> int:
     dataset, splits = plan.cells[cell].dataset, plan.cells[cell].splits
     num_validation = len(next(iter(splits.values())).validation_indices)
     return 4 * (len(dataset.test_labels) + num_validation) * dataset.num_classes
+
+
+def _model_bytes(plan: Plan, run: Run) -> int:
+    """The size of a kept network."""
+    import jax
+
+    from cwjax.training.local import make_run_programs
+    from cwjax.training.step import kept_arrays
+
+    programs = make_run_programs(plan.cells[run.key.cell].dataset, plan.design.train)
+    state = jax.eval_shape(programs.initial_state, np.zeros(2, np.uint32), run.row)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in kept_arrays(state).values())
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from pathlib import Path
 import tyro
 
 from cwjax.cli import command_line
-from cwjax.errors import ConfigError, check_name
+from cwjax.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,31 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = command_line.parse(Flags, __doc__, "export", arguments)
     if flags.out is None:
         raise ConfigError("no --out: give the directory that the model goes to")
-    if not flags.best_on_validation and (flags.arm is None or flags.seed is None):
-        raise ConfigError("no model is named: give --arm and --seed, or --best-on-validation")
 
     from cwjax.report import words
     from cwjax.store.directory import StudyDirectory
-    from cwjax.study.export import best_on_validation, export
-    from cwjax.training.runs import RunKey
+    from cwjax.study.export import chosen_run, export
 
     directory = StudyDirectory(flags.directory)
-    study = directory.known_study()
-    cell = flags.cell
-    if cell is None:
-        if len(study.cells) > 1:
-            raise ConfigError(f"there are several cells: give --cell {' or '.join(study.cells)}")
-        (cell,) = study.cells
-    check_name("--cell", cell, study.cells)
-    if flags.arm is not None:
-        check_name("--arm", flags.arm, study.arm_names)
-    if flags.seed is not None:
-        check_name("--seed", str(flags.seed), [str(seed) for seed in study.seeds])
-    if flags.best_on_validation:
-        key = best_on_validation(directory, cell, flags.arm, flags.seed)
-    else:
-        assert flags.arm is not None
-        assert flags.seed is not None
-        key = RunKey(cell, flags.arm, flags.seed)
+    key = chosen_run(
+        directory,
+        cell=flags.cell,
+        arm=flags.arm,
+        seed=flags.seed,
+        best_on_validation=flags.best_on_validation,
+    )
     print(words.exported_sentence(export(directory, key, flags.out), flags.out))
     return 0

@@ -10,12 +10,12 @@ import numpy as np
 
 from cwjax.analysis.deployment import fit_temperature
 from cwjax.analysis.metrics import METRICS, score
-from cwjax.errors import ConfigError
+from cwjax.errors import ConfigError, check_name
 from cwjax.models.registry import OWN_MODEL, model_name
 from cwjax.report.exported import readme
 from cwjax.store import schema
 from cwjax.store.directory import MODELS, StudyDirectory
-from cwjax.store.schema import ExportedModel, RunRecord, defined_scores
+from cwjax.store.schema import ExportedModel, RunRecord, StudyFile, defined_scores
 from cwjax.training.runs import RunKey
 
 MODEL = "model.json"
@@ -77,43 +77,64 @@ def export(directory: StudyDirectory, key: RunKey, out: Path) -> ExportedModel:
     return exported
 
 
-def best_on_validation(
-    directory: StudyDirectory, cell: str, arm: str | None = None, seed: int | None = None
+def chosen_run(
+    directory: StudyDirectory,
+    *,
+    cell: str | None = None,
+    arm: str | None = None,
+    seed: int | None = None,
+    best_on_validation: bool = False,
 ) -> RunKey:
-    """The run with the best primary metric on its own validation examples, the first of equals.
+    """The run that is meant.
 
     Args:
         directory: of the study.
-        cell: in which it is looked for.
-        arm: the only one that is looked at.
-        seed: the only one that is looked at.
+        cell: needed where there are several.
+        arm: its name.
+        seed: of the run.
+        best_on_validation: the run with the best primary metric on its own validation examples, the
+            first of equals; of the arm and the seed, where they are given.
 
     Raises:
-        ConfigError: no run has ended well, or validation labels were not stored.
+        ConfigError: no such cell, arm or seed; none is named; or no run has such a score.
     """
     study = directory.known_study()
-    metric = METRICS[study.analysis.metric]
-    found: list[tuple[float, RunKey]] = []
-    for stored in study.arms:
-        for each in study.seeds:
-            key = RunKey(cell, stored.name, each)
-            if arm not in (None, stored.name) or seed not in (None, each):
-                continue
-            if not directory.has_run(key) or (record := directory.read_run(key)).status != "ok":
-                continue
-            if record.validation_labels is None:
-                raise ConfigError(f"{directory.path} holds no validation labels: give --seed")
-            value = score(
-                metric.name,
-                record.validation_logits,
-                record.validation_labels,
-                record.class_counts,
-            )
-            found.append((value if metric.higher_is_better else -value, key))
-    defined = [each for each in found if np.isfinite(each[0])]
+    if cell is None:
+        if len(study.cells) > 1:
+            raise ConfigError(f"there are several cells: give --cell {' or '.join(study.cells)}")
+        (cell,) = study.cells
+    check_name("--cell", cell, study.cells)
+    if arm is not None:
+        check_name("--arm", arm, study.arm_names)
+    if seed is not None:
+        check_name("--seed", str(seed), [str(each) for each in study.seeds])
+    if not best_on_validation:
+        if arm is None or seed is None:
+            raise ConfigError("no model is named: give --arm and --seed, or --best-on-validation")
+        return RunKey(cell, arm, seed)
+    arms = [each.name for each in study.arms] if arm is None else [arm]
+    seeds = study.seeds if seed is None else [seed]
+    keys = [RunKey(cell, each_arm, each_seed) for each_arm in arms for each_seed in seeds]
+    scores = {key: _validation_score(directory, study, key) for key in keys}
+    defined = {key: value for key, value in scores.items() if np.isfinite(value)}
     if not defined:
-        raise ConfigError(f"no run of {cell} has a {metric.title} on validation: give --seed")
-    return max(defined, key=lambda each: each[0])[1]
+        raise ConfigError(
+            f"no run of {cell} has a {METRICS[study.analysis.metric].title} on validation: give "
+            "--arm and --seed"
+        )
+    return max(defined, key=lambda key: defined[key])
+
+
+def _validation_score(directory: StudyDirectory, study: StudyFile, key: RunKey) -> float:
+    """The primary metric, larger is better; NaN without a run that ended well or its labels."""
+    if not directory.has_run(key):
+        return float("nan")
+    record, metric = directory.read_run(key), METRICS[study.analysis.metric]
+    if record.status != "ok" or record.validation_labels is None:
+        return float("nan")
+    logits, labels = record.validation_logits, record.validation_labels
+    value = score(metric.name, logits, labels, record.class_counts)
+    return value if metric.higher_is_better else -value
 
 
 def _finished(directory: StudyDirectory, key: RunKey) -> RunRecord:

@@ -66,3 +66,17 @@ def test_what_the_directory_holds_is_left_out_of_the_work_and_counted_in_the_fam
     ended = call(compare.main, *flags, "--learning-rate", "0.1", "--dry-run")
     assert (ended.code, ended.out) == (2, "")
     assert f"{out}: the directory holds another study" in ended.err
+
+
+def test_kept_models_are_files_too(
+    call: Call, tiny_npz: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "_measured_rate", lambda *_: 1.0)
+    flags = ["--dataset", tiny_npz, "--num-seeds", "2", "--model=mlp", "--batch-size", "16"]
+    flags += ["--imbalance-factor", "4", "--out", str(tmp_path / "out"), "--dry-run"]
+    sizes = [
+        float(re.search(r"about (\d+\.\d) MB", call(compare.main, *flags, *more).out)[1])  # type: ignore[index]
+        for more in ([], ["--keep-models"])
+    ]
+    parameters = (18 * 18 + 1) * 256 + (256 + 1) * 128 + (128 + 1) * 3
+    assert sizes[1] - sizes[0] == pytest.approx(4 * 4 * parameters / 1e6, abs=0.11)

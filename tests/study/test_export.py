@@ -18,7 +18,7 @@ from cwjax.data.arrays import dataset_from_arrays
 from cwjax.data.dataset import Dataset
 from cwjax.errors import ConfigError
 from cwjax.store.directory import StudyDirectory
-from cwjax.study.export import best_on_validation, export
+from cwjax.study.export import chosen_run, export
 from cwjax.study.plan import lay_out, make_plan, parse_design
 from cwjax.study.run import Finished, run, run_plan
 from cwjax.training.runs import RunKey
@@ -179,17 +179,16 @@ def _killed(*_: object) -> None:
 
 
 def test_the_best_on_validation(kept: StudyDirectory) -> None:
-    (cell,) = kept.known_study().cells
-    best = best_on_validation(kept, cell)
     scores = {}
     for key in kept.known_study().run_keys:
         record = kept.read_run(key)
         assert record.validation_labels is not None
         hits = record.validation_logits.argmax(axis=1) == record.validation_labels
         scores[key] = np.mean([hits[record.validation_labels == c].mean() for c in range(3)])
+    best = chosen_run(kept, best_on_validation=True)
     assert scores[best] == pytest.approx(max(scores.values()))
-    assert best_on_validation(kept, cell, arm="lws").arm == "lws"
-    assert best_on_validation(kept, cell, seed=1).seed == 1
+    assert chosen_run(kept, arm="lws", best_on_validation=True).arm == "lws"
+    assert chosen_run(kept, seed=1, best_on_validation=True).seed == 1
 
 
 @pytest.mark.usefixtures("no_report")
@@ -239,7 +238,7 @@ def test_a_class_of_a_program(tiny_dataset: Dataset, tmp_path: Path) -> None:
         train=TrainConfig(num_epochs=1, batch_size=16), runtime=KEEP,
     )  # fmt: skip
     directory = StudyDirectory(study.directory)
-    export(directory, key_of(directory, "uniform"), tmp_path / "model")
+    assert study.export(tmp_path / "model", arm="uniform", seed=0) == tmp_path / "model"
     assert "model=..." in (tmp_path / "model" / "README.md").read_text()
     with pytest.raises(ConfigError, match="give model= the class"):
         cwjax.load_model(tmp_path / "model")
