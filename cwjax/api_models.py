@@ -84,6 +84,9 @@ class LoadedModel:
 def load_model(directory: Path | str, model: Callable[..., Any] | None = None) -> LoadedModel:
     """Loads what `cwjax export` wrote.
 
+    Where JAX has not started yet, it is set up with the threads that training had, so that logits
+    on CPU are those of the study to the last bit.
+
     Args:
         directory: of the exported model.
         model: the class or function that made the network, where it was one of a program's own.

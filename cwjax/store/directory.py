@@ -125,14 +125,14 @@ class StudyDirectory:
             header, arrays = schema.model_from_npz(file, name)
         if header.key != key:
             raise ConfigError(f"{name} holds the model of {header.key}: it was renamed or copied")
-        if header.trained_as == key:
+        if header.made_from is None:
             return header, arrays
         if header.is_adjusted and not arrays:
             raise ConfigError(
-                f"{key.arm} does not say what it makes of new logits: take {header.trained_as}, or "
+                f"{key.arm} does not say what it makes of new logits: take {header.made_from}, or "
                 "return Adjusted(..., adjustment=...) from its scheme"
             )
-        trained, of_trained = self.read_model(header.trained_as)
+        trained, of_trained = self.read_model(header.made_from)
         return trained, {**of_trained, **arrays}
 
     def read_study(self) -> StudyFile | None:

@@ -254,13 +254,13 @@ class ModelHeader:
 
     schema_version: str = SCHEMA_VERSION
     key: RunKey
-    trained_as: RunKey
-    """The run whose file has the arrays: itself, or where it was not trained the run of an equal
-    arm or the one that a post-hoc arm is computed from."""
+    made_from: RunKey | None = None
+    """The run whose network it has, where it was not trained: that of an equal arm, or the one that
+    a post-hoc arm is computed from."""
     columns: tuple[str, ...] = ()
     """One name per feature; none for images."""
     is_adjusted: bool = False
-    """Its logits are computed from those of `trained_as`: with the arrays of an `Adjustment`, or
+    """Its logits are computed from those of `made_from`: with the arrays of an `Adjustment`, or
     where there are none by a scheme that does not say how."""
 
 

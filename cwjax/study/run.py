@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from cwjax.analysis.results import LookFacts, StudyComparison
 from cwjax.arms.logit_prior import adjusted_prior
-from cwjax.arms.posthoc import Adjustment, RunOutputs, apply_post_hoc
+from cwjax.arms.posthoc import Adjusted, RunOutputs, apply_post_hoc
 from cwjax.arms.row import EVALUATED
 from cwjax.config import RuntimeConfig, StudyConfig
 from cwjax.data.sources import ReadOptions
@@ -407,14 +407,18 @@ class _Driver:
             return
         key, row = event.run.key, event.run.row
         columns = tuple(map(str, self._plan.cells[key.cell].dataset.columns))
-        header = ModelHeader(key=key, trained_as=key, columns=columns)
+        header = ModelHeader(key=key, columns=columns)
         evaluated = {f"row/{field}": getattr(row, field) for field in EVALUATED}
         self._directory.write_model(header, {**event.model, **evaluated})
 
-    def _refer_to_model(self, key: RunKey, adjustment: Adjustment | None) -> None:
-        """Writes for a run that was not trained whose network it has."""
-        is_adjusted = key.arm in {str(a) for a in self._plan.design.arms if a.kind == "post_hoc"}
-        header = ModelHeader(key=key, trained_as=self._root(key), is_adjusted=is_adjusted)
+    def _refer_to_model(
+        self, key: RunKey, source: RunKey, adjusted: Adjusted | None = None
+    ) -> None:
+        """Writes whose network a run has that was not trained, if that network was kept."""
+        if not self._directory.has_model(source):
+            return
+        header = ModelHeader(key=key, made_from=source, is_adjusted=adjusted is not None)
+        adjustment = None if adjusted is None else adjusted.adjustment
         arrays = {} if adjustment is None else adjustment._asdict()
         self._directory.write_model(header, {f"adjustment/{n}": a for n, a in arrays.items()})
 
@@ -433,10 +437,7 @@ class _Driver:
             if self._directory.has_run(key):
                 yield from self._store_answered(self._directory.read_run(key))
             else:
-                record, adjustment = self._untrained_record(key, source)
-                if self._directory.has_model(source.key):
-                    self._refer_to_model(key, adjustment)
-                yield from self._store(record)
+                yield from self._store(self._untrained_record(key, source))
 
     def _with_answered(self, key: RunKey) -> Iterator[RunKey]:
         """A run and those that it answers, which cannot come where it has failed."""
@@ -452,17 +453,15 @@ class _Driver:
                 for _ in self._store_answered(self._directory.read_run(source)):
                     pass
 
-    def _untrained_record(
-        self, key: RunKey, source: RunRecord
-    ) -> tuple[RunRecord, Adjustment | None]:
-        """A run that `source` answers, and what was made of its logits where that is known."""
+    def _untrained_record(self, key: RunKey, source: RunRecord) -> RunRecord:
         arms = {str(arm): arm for arm in self._plan.design.arms}
         arm = arms[key.arm]
         if arm.kind != "post_hoc":
-            return dataclasses.replace(source, key=key), None
+            self._refer_to_model(key, source.key)
+            return dataclasses.replace(source, key=key)
         untrained = dataclasses.replace(source, key=key, history={})  # no history of its own
         if source.status != "ok":
-            return untrained, None
+            return untrained
         cell = self._plan.cells[key.cell]
         split = cell.splits[key.seed]
         adjusted = apply_post_hoc(
@@ -476,7 +475,8 @@ class _Driver:
                 class_counts=source.class_counts,
             ),
         )
-        record = with_test_logits(
+        self._refer_to_model(key, source.key, adjusted)
+        return with_test_logits(
             dataclasses.replace(
                 untrained,
                 chosen=adjusted.chosen,
@@ -486,7 +486,6 @@ class _Driver:
             adjusted.validation_logits,
             cell.dataset.labels[split.test_indices],
         )
-        return record, adjusted.adjustment
 
 
 def _look_taken(state: Progress) -> Iterator[LookTaken]:
