@@ -531,7 +531,29 @@ def design_sentences(study: StudyComparison) -> list[str]:
             'A verdict of "better" or "worse" holds for new test examples too; one "on this test '
             'set" could be the luck of these test examples. Neither covers other training data.'
         )
-    return [sentence for sentence in (looks, family_sentence(study), claim) if sentence]
+    tuned = _tuning_sentence(study)
+    return [sentence for sentence in (looks, tuned, family_sentence(study), claim) if sentence]
+
+
+def _tuning_sentence(study: StudyComparison) -> str:
+    """What tuning cost and what is compared; empty where no arm was tuned."""
+    tuned = [(each, each.tuning) for each in study.summaries if each.tuning is not None]
+    arms = list(dict.fromkeys(summary.arm for summary, _ in tuned))
+    if not tuned:
+        return ""
+    numbers = [facts.num_candidates for _, facts in tuned]
+    budget = f"{min(numbers)}" if min(numbers) == max(numbers) else (
+        f"{min(numbers)} to {max(numbers)}, a budget that differs between arms")  # fmt: skip
+    bad = sum(facts.num_bad for _, facts in tuned)
+    lost = f"; {count(bad, 'run')} of them ended without a score and could not be chosen"
+    plain = list(dict.fromkeys(each.arm for each in study.summaries if each.tuning is None))
+    return (
+        f"Settings of {listed(arms)} were chosen on validation: each of their runs is the best of "
+        f"{budget}, by {study.metric.title} on the validation examples of its seed. Behind the "
+        f"{count(study.design.num_runs - study.design.num_candidates, 'run')} compared stand "
+        f"{study.design.num_candidates} more{lost * (bad > 0)}."
+        + (f" {listed(plain)} had one setting." if plain else "")
+    )
 
 
 def listed_numbers(numbers: Sequence[int]) -> str:
@@ -597,6 +619,27 @@ def seeds_note(family_size: int, num_seeds: int, confidence: float) -> str | Non
         f"note: {count(num_seeds, 'seed')} cannot give a verdict, whatever comes out: give at "
         f"least {floor}"
     )
+
+
+def tuning_note(candidates: Sequence[int]) -> str | None:
+    """What to say before training where arms are tuned; None where none is.
+
+    Args:
+        candidates: of each tuned arm.
+    """
+    if not candidates:
+        return None
+    number = f"{min(candidates)}" if len(set(candidates)) == 1 else (
+        f"{min(candidates)} to {max(candidates)}")  # fmt: skip
+    return (
+        f"{count(len(candidates), 'arm')} tuned: each run is the one of {number} settings that is "
+        "best on the validation examples of its seed"
+    )
+
+
+def tried_text(values: Sequence[float]) -> str:
+    """`0.3, 1, 3`."""
+    return ", ".join(f"{value:g}" for value in values) or UNDEFINED
 
 
 def chosen_text(values: Sequence[float]) -> str:

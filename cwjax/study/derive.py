@@ -27,10 +27,12 @@ from cwjax.analysis.results import (
     ScoreSummary,
     StudyComparison,
     TrendFact,
+    TuningFacts,
     join,
 )
 from cwjax.analysis.rules import rules_for
 from cwjax.analysis.stats import trend
+from cwjax.arms.arm import NULL_CONTROL
 from cwjax.config import available_cores
 from cwjax.errors import ConfigError
 from cwjax.report.pages import Figures, write_cell_report, write_study_report
@@ -177,10 +179,13 @@ def _cells(
                 family_size=size,
                 design=design,
                 num_ok_runs=sum(record.status == "ok" for record in contents.records),
-                bad_runs=_bad_runs(state, runs, name),
+                bad_runs=_bad_runs(study, state, runs, name),
                 cells=(_cell_facts(contents),),
                 summaries=tuple(
-                    _summary(contents, arm, num_runs[name, arm]) for arm in contents.arms
+                    _summary(
+                        contents, arm, num_runs[name, arm], _tuning(study, state, runs, name, arm)
+                    )
+                    for arm in contents.arms
                 ),
                 comparisons=tuple(
                     conclude(
@@ -209,6 +214,7 @@ def _design_facts(study: StudyFile, state: Progress, primary: JudgedStudy) -> De
         splits_are_new=split_sizes(study) is not None,
         num_runs=len(state.expected),
         num_runs_without_looks=len(study.run_keys),
+        num_candidates=sum(key.arm not in study.arm_names for key in state.expected),
     )
 
 
@@ -265,16 +271,39 @@ def _is_deterministic(contents: CellContents, entry: Comparison) -> bool:
     return True
 
 
-def _bad_runs(state: Progress, runs: Runs, cell: str) -> tuple[BadRunFact, ...]:
+def _bad_runs(study: StudyFile, state: Progress, runs: Runs, cell: str) -> tuple[BadRunFact, ...]:
     statuses = {
-        key: "failed" if key not in runs else runs[key].status
+        key: _status(runs, key)
         for key in state.expected
-        if key.cell == cell
+        if key.cell == cell and key.arm in study.arm_names
     }
     return tuple(
         BadRunFact(cell, key.arm, key.seed, status)
         for key, status in statuses.items()
         if status != "ok"
+    )
+
+
+def _status(runs: Runs, key: RunKey) -> str:
+    return "failed" if key not in runs else runs[key].status
+
+
+def _tuning(
+    study: StudyFile, state: Progress, runs: Runs, cell: str, arm: str
+) -> TuningFacts | None:
+    if arm not in (candidates := study.candidates):
+        return None
+    name = study.baseline if arm == NULL_CONTROL else arm
+    keys = [
+        RunKey(cell, candidate, key.seed)
+        for key in state.expected
+        if (key.cell, key.arm) == (cell, arm)
+        for candidate in candidates[arm]
+    ]
+    return TuningFacts(
+        tried=next(stored.tried for stored in study.arms if stored.name == name),
+        num_candidates=len(candidates[arm]),
+        num_bad=sum(_status(runs, key) != "ok" for key in keys),
     )
 
 
@@ -308,7 +337,9 @@ def _never_predicted(contents: CellContents) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _summary(contents: CellContents, arm: str, num_runs: int) -> ArmSummary:
+def _summary(
+    contents: CellContents, arm: str, num_runs: int, tuning: TuningFacts | None
+) -> ArmSummary:
     """Mean and standard deviation over the runs that ended well; None where one is undefined."""
     ok = contents.ok_runs(arm)
     scores = {}
@@ -327,6 +358,7 @@ def _summary(contents: CellContents, arm: str, num_runs: int) -> ArmSummary:
         num_ok=len(ok),
         scores=scores,
         chosen={name: tuple(record.chosen[name] for record in ok) for name in settings},
+        tuning=tuning,
     )
 
 

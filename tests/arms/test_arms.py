@@ -146,7 +146,9 @@ def test_a_scheme_is_one_entry() -> None:
             return replace(uniform_row(context.num_classes), logit_bias=shift)
 
         assert arm_row(parse_arm("shifted:shift=4"), CONTEXT).logit_bias.tolist() == [4, 4, 4]
-        described = ("shifted", "b_c = shift", "shift=3", "nobody 2030", "Every logit is shifted.")
+        grid = "weight_decay=best(0,0.0001,0.005):lr=best(0.3,1,3)"
+        about = "Every logit is shifted."
+        described = ("shifted", "b_c = shift", "shift=3", "nobody 2030", about, grid)
         assert described in list_arms()
         assert "shifted" in names("all")
     finally:
