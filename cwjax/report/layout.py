@@ -79,6 +79,7 @@ def cell_page(contents: CellContents, part: StudyComparison, *, with_pdf: bool) 
                 "Scores",
                 tables.scores(part),
                 tables.chosen_settings(part),
+                studio.chosen_settings(part),
                 _all_scores(part),
             ),
             *section("figures", "In pictures", drawn),
@@ -252,7 +253,7 @@ def _only_cell(study: StudyFile) -> StoredCell | None:
 
 def _design(comparison: StudyComparison) -> tuple[Block, ...]:
     """How the study was designed, the history of its looks, and what looks untrained."""
-    notes = words.training_notes(comparison)
+    notes = [*words.training_notes(comparison), *words.tuning_notes(comparison)]
     design = Paragraph(" ".join(words.design_sentences(comparison)))
     looks = tables.looks(comparison)
     return (

@@ -536,24 +536,29 @@ def design_sentences(study: StudyComparison) -> list[str]:
 
 
 def _tuning_sentence(study: StudyComparison) -> str:
-    """What tuning cost and what is compared; empty where no arm was tuned."""
-    tuned = [(each, each.tuning) for each in study.summaries if each.tuning is not None]
-    arms = list(dict.fromkeys(summary.arm for summary, _ in tuned))
+    """How arms were tuned and what it cost; empty where none was."""
+    tuned = {each.arm: each.tuning for each in study.summaries if each.tuning is not None}
     if not tuned:
         return ""
-    numbers = [facts.num_candidates for _, facts in tuned]
-    budget = f"{min(numbers)}" if min(numbers) == max(numbers) else (
-        f"{min(numbers)} to {max(numbers)}, a budget that differs between arms")  # fmt: skip
-    bad = sum(facts.num_bad for _, facts in tuned)
-    lost = f"; {count(bad, 'run')} of them ended without a score and could not be chosen"
-    plain = list(dict.fromkeys(each.arm for each in study.summaries if each.tuning is None))
-    return (
-        f"Settings of {listed(arms)} were chosen on validation: each of their runs is the best of "
-        f"{budget}, by {study.metric.title} on the validation examples of its seed. Behind the "
-        f"{count(study.design.num_runs - study.design.num_candidates, 'run')} compared stand "
-        f"{study.design.num_candidates} more{lost * (bad > 0)}."
-        + (f" {listed(plain)} had one setting." if plain else "")
+    numbers = [facts.num_candidates for facts in tuned.values()]
+    num_bad = sum(each.tuning.num_bad for each in study.summaries if each.tuning is not None)
+    lost = f", {num_bad} of which ended without a score and could not be chosen" * (num_bad > 0)
+    plain = dict.fromkeys(
+        each.arm for each in study.summaries if each.tuning is None and not each.chosen
     )
+    return (
+        f"Tuned: {listed(list(tuned))}; each of their runs is the best of {_ends(numbers)} "
+        f"settings by {study.metric.title} on the validation examples of its seed. Behind the "
+        f"{count(study.design.num_runs - study.design.num_candidates, 'run')} that are compared "
+        f"stand {study.design.num_candidates} more{lost}."
+        + (f" Not tuned: {listed(list(plain))}." if plain else "")
+    )
+
+
+def _ends(numbers: Sequence[int]) -> str:
+    """`9`, or `3 to 9` where they differ."""
+    ends = dict.fromkeys([min(numbers), max(numbers)])
+    return " to ".join(map(str, ends))
 
 
 def listed_numbers(numbers: Sequence[int]) -> str:
@@ -604,6 +609,23 @@ def training_notes(study: StudyComparison) -> list[str]:
     return sentences
 
 
+def tuning_notes(study: StudyComparison) -> list[str]:
+    """Where the values that were tried end before the best one may, in sentences."""
+    sentences = []
+    for summary in study.summaries:
+        tried = {} if summary.tuning is None else summary.tuning.tried
+        for setting, values in tried.items():
+            chosen = summary.chosen.get(setting, ())
+            for edge, which in ((min(values), "smallest"), (max(values), "largest")):
+                if len(values) > 2 and edge != 0 and 2 * chosen.count(edge) > len(chosen):
+                    sentences.append(
+                        f"{summary.arm} chose the {which} {setting} tried, {edge:g}, in "
+                        f"{chosen.count(edge)} of {count(len(chosen), 'seed')}: a wider grid may "
+                        "serve it better."
+                    )
+    return sentences
+
+
 def seeds_note(family_size: int, num_seeds: int, confidence: float) -> str | None:
     """What to say before training where the seeds cannot be enough; None where they can.
 
@@ -621,19 +643,17 @@ def seeds_note(family_size: int, num_seeds: int, confidence: float) -> str | Non
     )
 
 
-def tuning_note(candidates: Sequence[int]) -> str | None:
+def tuning_note(numbers: Sequence[int]) -> str | None:
     """What to say before training where arms are tuned; None where none is.
 
     Args:
-        candidates: of each tuned arm.
+        numbers: of the settings of each tuned arm.
     """
-    if not candidates:
+    if not numbers:
         return None
-    number = f"{min(candidates)}" if len(set(candidates)) == 1 else (
-        f"{min(candidates)} to {max(candidates)}")  # fmt: skip
     return (
-        f"{count(len(candidates), 'arm')} tuned: each run is the one of {number} settings that is "
-        "best on the validation examples of its seed"
+        f"{count(len(numbers), 'arm')} tuned: each run is the one of {_ends(numbers)} settings "
+        "that is best on the validation examples of its seed"
     )
 
 

@@ -119,6 +119,20 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], int]] = {
         {"arms": ("balanced", "focal", "balanced_softmax"), "null_control": True},
         2 + 3 + 3,  # without an imbalance balanced is uniform
     ),
+    "tuned arms, an equal one, and an arm that one of them may be": (
+        [],
+        {
+            "arms": (
+                "logit_adjusted:tau=best(1,2)",
+                "logit_adjusted",
+                "vector_scaling:gamma=0:tau=best(1,2)",
+                "focal:best",
+            ),
+            "baseline": "uniform:best",
+            "null_control": True,
+        },
+        3,
+    ),
     "an equal one as the baseline": (
         [{"imbalance": "none"}],
         {"baseline": "balanced", "arms": ("uniform", "focal", "focal:gamma=0")},
