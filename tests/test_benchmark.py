@@ -13,8 +13,8 @@ from cwjax.cli import command_line
 from cwjax.errors import ConfigError
 from experiments import benchmark, scaling
 from experiments.cost_figure import cost_figure
-from experiments.peers import Repeat, Row
-from experiments.peers.process import measure_in_turns
+from experiments.peers import WORKS, Repeat, Row
+from experiments.peers.process import Peer, measure_in_turns
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,8 +41,26 @@ def test_the_table_compares_with_the_fastest_and_with_the_ceiling() -> None:
 
 
 def test_an_unknown_peer_is_one_line() -> None:
-    with pytest.raises(ConfigError, match="no peer 'cwjax-0': choose one of cwjax-N, flax-loop"):
-        measure_in_turns([("cwjax-0", 56)], repeats=1, threads=1)
+    known = "no peer 'cwjax-0' of --work cnn: choose one of cwjax-N, flax-loop"
+    with pytest.raises(ConfigError, match=known):
+        measure_in_turns([Peer("cwjax-0", 56)], repeats=1, threads=1)
+
+
+def test_operations_that_an_example_needs() -> None:
+    """Of a dense network two products per layer, a third for the gradient of an inner input."""
+    assert benchmark.needed_flop(WORKS["mlp-small"]) == 2 * (2 * 10 * 64 + 3 * 64 * 5)
+    assert benchmark.needed_flop(WORKS["linear"]) == 4 * 768 * 100
+
+
+@pytest.mark.slow
+def test_peers_of_a_dense_network(tmp_path: Path) -> None:
+    """One process, one for each core, and many runs at once learn the same examples."""
+    peers = [Peer(name, 560, "mlp-small") for name in ("cwjax-2", "sklearn", "sklearn-per-core")]
+    rows = measure_in_turns(peers, repeats=1, threads=1)
+    assert [row.name for row in rows] == [peer.name for peer in peers]
+    losses = [row.repeats[0].train_loss for row in rows]
+    assert all(loss is not None and 0.5 < loss < 2.5 for loss in losses), losses
+    assert all(row.repeats[0].examples_per_second > 0 for row in rows)
 
 
 def test_scaling_flags() -> None:
