@@ -328,8 +328,8 @@ class DesignConfig:
     """What is trained and compared in every cell of a study."""
 
     arms: tuple[str, ...] = ("uniform", "balanced")
-    """Schemes with their settings, e.g. focal:gamma=1,2 (two arms); all: every scheme
-    (--list-arms shows them)."""
+    """Schemes with their settings, e.g. focal:gamma=1,2 (two arms) or focal:gamma=best(1,2) (one,
+    tuned); all: every scheme (--list-arms shows them)."""
     baseline: str = "uniform"
     """The arm that the others are compared with; trained whether listed in --arms or not. A tuned
     uniform arm in --arms takes the place of a uniform one that is not listed."""

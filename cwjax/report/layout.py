@@ -308,9 +308,11 @@ def _differences(comparison: StudyComparison) -> tuple[Block, ...]:
 def _failed(comparison: StudyComparison) -> list[Section]:
     """The runs that failed, and what to do about them."""
     table = tables.failures(comparison)
+    tuned = any(summary.tuning for summary in comparison.summaries)
     fix = (
-        "The comparisons that miss them are refused. With --retry-failed the same command trains "
-        "them again."
+        "The comparisons that miss them are refused"
+        + "; a tuned arm's run is chosen among its other settings" * tuned
+        + ". With --retry-failed the same command trains them again."
     )
     return [] if table is None else section("failed", "Failed runs", table, Paragraph(fix))
 

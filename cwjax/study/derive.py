@@ -6,7 +6,7 @@ Reads the directory only, so it can be derived again at any time, without JAX an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -164,6 +164,7 @@ def _cells(
     design = _design_facts(study, state, primary)
     size = family_size(study_pairings(study))
     num_runs = Counter((key.cell, key.arm) for key in state.expected)
+    expected = frozenset(state.expected)
     for name in study.cells:
         contents = read_cell(directory, study, name)
         contributed = _Contributions(contents)
@@ -183,7 +184,10 @@ def _cells(
                 cells=(_cell_facts(contents),),
                 summaries=tuple(
                     _summary(
-                        contents, arm, num_runs[name, arm], _tuning(study, state, runs, name, arm)
+                        contents,
+                        arm,
+                        num_runs[name, arm],
+                        _tuning(study, expected, runs, name, arm),
                     )
                     for arm in contents.arms
                 ),
@@ -204,7 +208,7 @@ def _cells(
 
 
 def _design_facts(study: StudyFile, state: Progress, primary: JudgedStudy) -> DesignFacts:
-    last = study.judgings[-1] if study.judgings else None
+    last, arms = study.judgings[-1] if study.judgings else None, study.arm_names
     return DesignFacts(
         planned_looks=study.looks,
         looks=look_facts(primary),
@@ -214,7 +218,7 @@ def _design_facts(study: StudyFile, state: Progress, primary: JudgedStudy) -> De
         splits_are_new=split_sizes(study) is not None,
         num_runs=len(state.expected),
         num_runs_without_looks=len(study.run_keys),
-        num_candidates=sum(key.arm not in study.arm_names for key in state.expected),
+        num_candidates=sum(key.arm not in arms for key in state.expected),
     )
 
 
@@ -272,10 +276,9 @@ def _is_deterministic(contents: CellContents, entry: Comparison) -> bool:
 
 
 def _bad_runs(study: StudyFile, state: Progress, runs: Runs, cell: str) -> tuple[BadRunFact, ...]:
+    arms = study.arm_names
     statuses = {
-        key: _status(runs, key)
-        for key in state.expected
-        if key.cell == cell and key.arm in study.arm_names
+        key: _status(runs, key) for key in state.expected if key.cell == cell and key.arm in arms
     }
     return tuple(
         BadRunFact(cell, key.arm, key.seed, status)
@@ -289,15 +292,15 @@ def _status(runs: Runs, key: RunKey) -> str:
 
 
 def _tuning(
-    study: StudyFile, state: Progress, runs: Runs, cell: str, arm: str
+    study: StudyFile, expected: Collection[RunKey], runs: Runs, cell: str, arm: str
 ) -> TuningFacts | None:
     if arm not in (candidates := study.candidates):
         return None
     name = study.baseline if arm == NULL_CONTROL else arm
     keys = [
-        RunKey(cell, candidate, key.seed)
-        for key in state.expected
-        if (key.cell, key.arm) == (cell, arm)
+        RunKey(cell, candidate, seed)
+        for seed in study.seeds
+        if RunKey(cell, arm, seed) in expected
         for candidate in candidates[arm]
     ]
     return TuningFacts(

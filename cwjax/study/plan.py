@@ -354,9 +354,10 @@ def lay_out(design: Design, data: Sequence[DataConfig], datasets: Mapping[str, D
     plan = Plan(design, cells)
     runs = plan.runs  # every arm's row is made and checked here
     if design.estimators is not None:
+        trained = design.trained
         for run in runs:
-            if run.key.arm in design.trained:  # the A/A control is the baseline
-                check_arm(design.trained[run.key.arm], run.row)
+            if run.key.arm in trained:  # the A/A control is the baseline
+                check_arm(trained[run.key.arm], run.row)
         for arm in design.arms:
             if arm.kind == "post_hoc":
                 check_post_hoc_arm(arm)

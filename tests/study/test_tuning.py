@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 from test_engine import counting
 from test_run import ONE_CORE, fail_on, files, finished, run_all, run_files
 
+from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.results import StudyComparison
 from cwjax.arms.arm import NULL_CONTROL
 from cwjax.arms.grammar import parse_arm
@@ -29,7 +31,7 @@ from cwjax.report import layout, words
 from cwjax.report.markdown import markdown_page
 from cwjax.store.contents import read_cell
 from cwjax.store.directory import StudyDirectory
-from cwjax.store.schema import RunRecord
+from cwjax.store.schema import RunHeader, RunRecord
 from cwjax.study import derive
 from cwjax.study.judge import progress
 from cwjax.study.manifest import describe
@@ -338,6 +340,33 @@ def test_looks_expect_the_candidates_of_the_arms_that_go_on(tuned: StudyConfig) 
     expected = progress(study, {}).expected
     assert {key.seed for key in expected} == set(range(6))
     assert {key.arm for key in expected} == set(study.run_names)
+
+
+def test_a_decided_arms_candidates_train_no_further(tuned: StudyConfig) -> None:
+    """`balanced_softmax` goes on, and the decided arm's candidate that it equals with it."""
+    plan = make_plan(dataclasses.replace(tuned, max_seeds=10, looks=(8, 10), num_seeds=10))
+    study, rng = describe(plan, CPU), np.random.default_rng(0)
+    runs = {
+        key: RunHeader(
+            key=key,
+            status="ok",
+            scores=dict.fromkeys(METRICS, (0.9 if key.arm == LOGIT else 0.5) + rng.normal(0, 0.01)),
+            chosen={},
+        )
+        for key in study.run_keys
+        if key.seed < 8
+    }
+    state = progress(study, runs)
+    assert state.num_looks == 1
+    seeds = Counter(key.arm for key in state.expected)
+    assert seeds[LOGIT] == 8
+    assert seeds[UNIFORM] == seeds["balanced_softmax"] == 10
+    assert {seeds[str(each)] for each in parse_arm(UNIFORM).candidates} == {10}
+    assert {seeds[str(each)] for each in parse_arm(LOGIT).candidates} == {8}
+    (cell,) = plan.cells
+    needed = {root for key in state.expected for root in plan.roots(key)}
+    assert RunKey(cell, "logit_adjusted", 9) in needed
+    assert RunKey(cell, "logit_adjusted:tau=2", 9) not in needed
 
 
 def config_of(*arms: str, **settings: Any) -> StudyConfig:
