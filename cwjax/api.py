@@ -216,7 +216,7 @@ def compare(
             data frame of numbers and categories; with `labels`. Or, alone: a `Dataset`, a
             `DataConfig`, or a source's name as `--dataset` takes it.
         labels: `[n]`, of any type.
-        arms: as `--arms` takes them.
+        arms: as `--arms` takes them; `focal:best` is tuned on validation, `uniform:best` too.
         seeds: how many, or which.
         max_seeds: train until the answer is known, on at most so many seeds (instead of `seeds`).
         model: as `--model` takes it; or a class or function that makes an `nnx.Module`, called with

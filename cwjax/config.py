@@ -328,10 +328,11 @@ class DesignConfig:
     """What is trained and compared in every cell of a study."""
 
     arms: tuple[str, ...] = ("uniform", "balanced")
-    """Schemes with their settings, e.g. focal:gamma=1,2 (two arms); all: every scheme
-    (--list-arms shows them)."""
+    """Schemes with their settings, e.g. focal:gamma=1,2 (two arms) or focal:gamma=best(1,2) (one,
+    tuned); all: every scheme (--list-arms shows them)."""
     baseline: str = "uniform"
-    """The arm that the others are compared with; trained whether listed in --arms or not."""
+    """The arm that the others are compared with; trained whether listed in --arms or not. A tuned
+    uniform arm in --arms takes the place of a uniform one that is not listed."""
     num_seeds: int = 10
     """Runs of each arm: seeds 0 to num_seeds - 1."""
     seeds: tuple[int, ...] | None = None
@@ -344,6 +345,10 @@ class DesignConfig:
     [default: about five]."""
     null_control: bool = False
     """Train the baseline again under other random keys: a difference seen there is noise."""
+    tune: bool = False
+    """Tune every arm, the baseline too: nine settings of each are trained on every seed, and the
+    one that is best on the seed's validation examples is compared (--list-arms shows the grids;
+    NAME:best in --arms tunes one arm)."""
     train: TrainConfig = field(default_factory=TrainConfig)
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
 

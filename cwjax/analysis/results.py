@@ -23,6 +23,18 @@ class ScoreSummary:
 
 
 @dataclass(frozen=True)
+class TuningFacts:
+    """What the runs of a tuned arm were chosen from, on validation."""
+
+    tried: dict[str, tuple[float, ...]]
+    """Setting -> its values; their product are the candidates of every run."""
+    num_candidates: int
+    """Of each run."""
+    num_bad: int
+    """Runs of candidates, over all seeds, that ended without a score."""
+
+
+@dataclass(frozen=True)
 class ArmSummary:
     """The runs of one arm in one cell."""
 
@@ -33,6 +45,8 @@ class ArmSummary:
     scores: dict[str, ScoreSummary]
     chosen: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     """Settings that were chosen on validation, one value per seed."""
+    tuning: TuningFacts | None = None
+    """None where the arm is not tuned."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +124,8 @@ class DesignFacts:
     """Runs that the study needed."""
     num_runs_without_looks: int = 0
     """Runs that all its seeds would have been."""
+    num_candidates: int = 0
+    """Of these runs, those that are of no arm and that tuned arms are chosen from."""
 
 
 Situation = Literal["prior", "calibration", "cost", "two_classes"]

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
@@ -32,13 +34,31 @@ and a weight decay instead of the study's (None)."""
 
 _COMMON_NAMES = {setting.name for setting in COMMON_SETTINGS}
 
+TUNED = "best"
+"""In an arm's text: a value, as in `gamma=best(0.5,1,2)`, or alone the scheme's standard grid."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The value of a tuned setting: each run takes the one that is best on its validation split."""
+
+    values: tuple[float, ...]
+
+    def __str__(self) -> str:
+        return f"{TUNED}({','.join(map(format_value, self.values))})"
+
+
+LEARNING_RATE_GRID = Best((0.3, 1.0, 3.0))
+WEIGHT_DECAY_GRID = Best((0.0, 1e-4, 5e-3))
+
 
 @dataclass(frozen=True)
 class Arm:
     """A scheme with all its settings; `str(arm)` is its canonical name.
 
     The name leaves out settings at their defaults, so `focal` and `focal:gamma=2.0` are both the
-    arm `focal`.
+    arm `focal`. A tuned arm has settings that are `Best`: it is not trained, but each of its runs
+    is one of its candidates' runs of the same seed.
     """
 
     scheme: str
@@ -54,8 +74,35 @@ class Arm:
         """How it works; a `post_hoc` arm is not trained but derived from the uniform arm's run."""
         return SCHEMES[self.scheme].kind
 
+    @property
+    def _tuned(self) -> dict[str, Best]:
+        return {name: value for name, value in self.settings if isinstance(value, Best)}
+
+    @cached_property
+    def candidates(self) -> tuple[Arm, ...]:
+        """The arms that a tuned one is chosen from, the last setting varying first; else none."""
+        if not self._tuned:
+            return ()
+        return tuple(
+            Arm(self.scheme, tuple((dict(self.settings) | dict(values)).items()))
+            for values in itertools.product(
+                *([(name, value) for value in best.values] for name, best in self._tuned.items())
+            )
+        )
+
+    def chosen(self, candidate: Arm) -> dict[str, float]:
+        """The tuned settings as a candidate has them."""
+        return {name: value for name, value in candidate.settings if name in self._tuned}
+
     def __str__(self) -> str:
-        return ":".join([self.scheme, *(f"{name}={text}" for name, text in self._changed())])
+        changed = dict(self._changed())
+        if self._tuned:
+            fixed = changed.keys() - self._tuned.keys()
+            grid = SCHEMES[self.scheme].grid
+            if self._tuned == {name: best for name, best in grid.items() if name not in fixed}:
+                texts = [f"{name}={text}" for name, text in changed.items() if name in fixed]
+                return ":".join([self.scheme, *texts, TUNED])
+        return ":".join([self.scheme, *(f"{name}={text}" for name, text in changed.items())])
 
     def nested(self) -> str:
         """The name as the value of another arm's setting: `effective_number(0.9999)`."""
@@ -73,6 +120,11 @@ UNIFORM = Arm("uniform", tuple((setting.name, setting.default) for setting in CO
 
 NULL_CONTROL = "null_control"
 """Name of the A/A arm: the baseline again, under other random keys."""
+
+
+def control_name(candidate: str) -> str:
+    """The name of a candidate's runs under other random keys, where the baseline is tuned."""
+    return f"{NULL_CONTROL}:{candidate}"
 
 
 class ClassWeightArm:
@@ -107,6 +159,18 @@ class Scheme:
     own_settings: tuple[Setting, ...]
     function: Callable[..., Any]
     needs_head: bool = False
+    own_grid: tuple[tuple[str, Best], ...] = ()
+
+    @property
+    def grid(self) -> dict[str, Best]:
+        """The standard grid: nine settings for every trained scheme, so that budgets are equal.
+
+        Three learning rates times three values of what the scheme declares, or of the weight decay.
+        """
+        if self.kind == "post_hoc":
+            return {}
+        own = dict(self.own_grid) or {"weight_decay": WEIGHT_DECAY_GRID}
+        return own | {"lr": LEARNING_RATE_GRID}
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -147,7 +211,8 @@ class Scheme:
             setting.name: given.get(setting.name, setting.default) for setting in self.settings
         }
         if values.get("weights") == UNIFORM:
-            if given.get("drw", 0) > 0:
+            drw = given.get("drw", 0)
+            if isinstance(drw, Best) or drw > 0:
                 raise ConfigError("drw= defers class weights, and weights=uniform has none")
             values["drw"] = self.setting("drw").default  # without a meaning here
         return Arm(self.name, tuple(values.items()))
@@ -164,7 +229,12 @@ def schemes_in_order(kind: Kind | None = None) -> list[Scheme]:
 
 
 def scheme(
-    *, formula: str, source: str, kind: Kind = "training", needs_head: bool = False
+    *,
+    formula: str,
+    source: str,
+    kind: Kind = "training",
+    needs_head: bool = False,
+    grid: Mapping[str, Sequence[float]] | None = None,
 ) -> Callable[[Function], Function]:
     """Register the decorated function as a scheme; its keyword-only parameters are the settings.
 
@@ -178,6 +248,8 @@ def scheme(
         kind: see `Arm.kind`.
         needs_head: the scheme reads or replaces the model's head, which a module that only
             returns logits does not show.
+        grid: what `best` tries, e.g. `{"gamma": (0.5, 1, 2)}`, besides three learning rates
+            [default: three weight decays]; three values keep budgets equal.
     """
 
     def register(function: Function) -> Function:
@@ -187,7 +259,16 @@ def scheme(
             raise ConfigError(
                 f"scheme {name}: every arm has a setting {min(taken)} already: rename it"
             )
-        SCHEMES[name] = Scheme(name, kind, formula, source, settings, function, needs_head)
+        own_grid = tuple(
+            (
+                key,
+                Best(tuple(map(find_setting(name, settings, key).read, map(format_value, values)))),
+            )
+            for key, values in (grid or {}).items()
+        )
+        SCHEMES[name] = Scheme(
+            name, kind, formula, source, settings, function, needs_head, own_grid
+        )
         return function
 
     return register

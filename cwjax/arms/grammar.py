@@ -3,6 +3,8 @@
 `name(:key=value[,value…])*`: several values make several arms, e.g. `logit_adjusted:tau=0.5,1,2`; a
     value may be a class-weight scheme, e.g. `focal:weights=effective_number(0.9999)`; `all` is
     every scheme at its defaults.
+`key=best(value,…)` makes one tuned arm, and `best` alone, as in `focal:best`, tunes by the scheme's
+    standard grid what is not given.
 """
 
 from __future__ import annotations
@@ -20,26 +22,29 @@ import numpy as np
 from cwjax.arms import posthoc, schemes  # noqa: F401  (they register their schemes)
 from cwjax.arms.arm import (
     SCHEMES,
+    TUNED,
     Arm,
     ArmContext,
+    Best,
     find_scheme,
     format_value,
     schemes_in_order,
 )
 from cwjax.arms.class_weights import check_class_counts
 from cwjax.arms.row import ArmRow, replace
-from cwjax.arms.settings import key_values
+from cwjax.arms.settings import Setting, key_values
 from cwjax.errors import ConfigError, one_line
 
 ALL = "all"
 _COMMA_OUTSIDE_PARENTHESES = r",(?![^()]*\))"
 
 
-def parse_arms(specs: Sequence[str]) -> tuple[Arm, ...]:
+def parse_arms(specs: Sequence[str], *, tune: bool = False) -> tuple[Arm, ...]:
     """The arms of a command line, in its order.
 
     Args:
         specs: texts of the grammar above, at least one.
+        tune: take every arm that is trained and has no `best` as if it ended in `:best`.
 
     Raises:
         ConfigError: an unknown scheme or setting, a value out of range, an arm given twice (a typo
@@ -48,7 +53,7 @@ def parse_arms(specs: Sequence[str]) -> tuple[Arm, ...]:
     """
     origins: dict[Arm, str] = {}
     for spec in specs:
-        for arm in _expand(spec):
+        for arm in _expand(spec, tune=tune):
             if arm in origins:
                 where = spec if origins[arm] == spec else f"{origins[arm]} and {spec}"
                 raise ConfigError(f"arm {str(arm)!r} is given twice, by {where}: leave one out")
@@ -93,14 +98,16 @@ def arm_row(arm: Arm, context: ArmContext) -> ArmRow:
     """The arrays that one run of the arm is trained with.
 
     Args:
-        arm: any but a post-hoc arm.
+        arm: any but a post-hoc or a tuned arm.
         context: counts, class names and epochs of the run.
 
     Raises:
         ConfigError: a class without a training example, custom weights that do not fit the classes,
             or settings that overflow float32.
-        ValueError: a post-hoc arm.
+        ValueError: a post-hoc or a tuned arm.
     """
+    if arm.candidates:
+        raise ValueError(f"{arm} is not trained: its candidates are")
     if arm.kind == "post_hoc":
         raise ValueError(f"{arm} is not trained: apply_post_hoc derives it from the uniform run")
     try:
@@ -148,6 +155,7 @@ class ArmDescription(NamedTuple):
     settings: str  # with their defaults, as one would type them
     source: str
     about: str  # what it does and what its settings mean
+    grid: str  # what `best` stands for
 
 
 def list_arms() -> tuple[ArmDescription, ...]:
@@ -162,6 +170,7 @@ def list_arms() -> tuple[ArmDescription, ...]:
             ),
             scheme.source,
             scheme.about,
+            ":".join(f"{name}={best}" for name, best in scheme.grid.items()),
         )
         for scheme in schemes_in_order()
     )
@@ -171,22 +180,41 @@ def _default_text(default: Any, is_required: bool) -> str:
     return "" if is_required or default is None else format_value(default)
 
 
-def _expand(spec: str) -> Iterator[Arm]:
+def _expand(spec: str, *, tune: bool) -> Iterator[Arm]:
     """The arms of one text: the product of the values of its settings."""
     if spec == ALL:
         for scheme in schemes_in_order():
             if not any(setting.is_required for setting in scheme.settings):
-                yield scheme.arm({})
+                yield scheme.arm(scheme.grid if tune else {})
         return
     try:
         name, *parts = spec.split(":")
         scheme = find_scheme(name)
         choices: dict[str, list[Any]] = {}
-        for key, values in key_values(parts):
-            setting = scheme.setting(key)
+        for key, values in key_values(part for part in parts if part != TUNED):
             texts = re.split(_COMMA_OUTSIDE_PARENTHESES, values)
-            choices[key] = [setting.read(text) for text in texts]
+            choices[key] = [_read(scheme.setting(key), text) for text in texts]
+        own_best = any(isinstance(value, Best) for each in choices.values() for value in each)
+        if scheme.kind == "post_hoc" and (own_best or TUNED in parts):
+            raise ConfigError(f"{name} is not trained, so nothing is tuned: leave out {TUNED}")
+        if TUNED in parts or (tune and not own_best):
+            choices = {key: [best] for key, best in scheme.grid.items()} | choices
         for values_of_arm in itertools.product(*choices.values()):
             yield scheme.arm(dict(zip(choices, values_of_arm, strict=True)))
     except ConfigError as error:
         raise ConfigError(f"arm {spec!r}: {error}") from None
+
+
+def _read(setting: Setting, text: str) -> Any:
+    """The value of a setting, or ConfigError; `best(…)` of numbers is one as well."""
+    match = re.fullmatch(rf"{TUNED}\((.*)\)", text)
+    if match is None:
+        return setting.read(text)
+    values = tuple(setting.read(part) for part in match[1].split(","))
+    if not all(isinstance(value, int | float) for value in values):
+        raise ConfigError(
+            f"{setting.name}={text!r}: {TUNED}() is of numbers; without it, each value is an arm"
+        )
+    if len(values) < 2 or len(set(values)) < len(values):
+        raise ConfigError(f"{setting.name}={text!r}: give {TUNED}() at least two values, each once")
+    return Best(values)

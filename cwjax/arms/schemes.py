@@ -53,7 +53,12 @@ def balanced(context: ArmContext, *, drw: BelowOne = 0.0) -> ArmRow:
     return weighted_row(context, formulas.balanced(context.weight_counts), drw)
 
 
-@scheme(formula="w_c ∝ (1/n_c)^gamma", source="Mahajan et al. 2018", kind="class_weights")
+@scheme(
+    formula="w_c ∝ (1/n_c)^gamma",
+    source="Mahajan et al. 2018",
+    kind="class_weights",
+    grid={"gamma": (0.25, 0.5, 0.75)},
+)
 def inverse_power(context: ArmContext, *, gamma: AtLeastZero = 0.5, drw: BelowOne = 0.0) -> ArmRow:
     """Between uniform and balanced weights.
 
@@ -62,7 +67,12 @@ def inverse_power(context: ArmContext, *, gamma: AtLeastZero = 0.5, drw: BelowOn
     return weighted_row(context, formulas.inverse_power(context.weight_counts, gamma), drw)
 
 
-@scheme(formula="w_c ∝ (1-beta) / (1-beta^n_c)", source="Cui et al. 2019", kind="class_weights")
+@scheme(
+    formula="w_c ∝ (1-beta) / (1-beta^n_c)",
+    source="Cui et al. 2019",
+    kind="class_weights",
+    grid={"beta": (0.99, 0.999, 0.9999)},
+)
 def effective_number(context: ArmContext, *, beta: BelowOne = 0.999, drw: BelowOne = 0.0) -> ArmRow:
     """Further examples of a class count for less.
 
@@ -88,7 +98,11 @@ def custom(context: ArmContext, *, file: CustomFile, drw: BelowOne = 0.0) -> Arm
 # Losses ------------------------------------------------------------------------------------------
 
 
-@scheme(formula="w_y (1-p_y)^gamma CE, p from the unweighted CE", source="Lin et al. 2017")
+@scheme(
+    formula="w_y (1-p_y)^gamma CE, p from the unweighted CE",
+    source="Lin et al. 2017",
+    grid={"gamma": (0.5, 1, 2)},
+)
 def focal(
     context: ArmContext,
     *,
@@ -104,7 +118,11 @@ def focal(
     return replace(uniform_row(context.num_classes), focal_gamma=gamma, **fields)
 
 
-@scheme(formula="CE(z + tau log pi) in training, z at test", source="Menon et al. 2021")
+@scheme(
+    formula="CE(z + tau log pi) in training, z at test",
+    source="Menon et al. 2021",
+    grid={"tau": (0.5, 1, 1.5)},
+)
 def logit_adjusted(context: ArmContext, *, tau: AtLeastZero = 1.0) -> ArmRow:
     """The prior is in the training logits, so the test logits are without it.
 
@@ -126,6 +144,7 @@ LDAM_WEIGHTS = find_scheme("effective_number").arm({"beta": 0.9999})
     formula="w_y CE(s (z - m_y e_y)), m_c ∝ n_c^(-1/4), max m_c = c, cosine logits z",
     source="Cao et al. 2019",
     needs_head=True,
+    grid={"c": (0.3, 0.5, 0.7)},
 )
 def ldam(
     context: ArmContext,
@@ -146,7 +165,11 @@ def ldam(
     return replace(row, margin=margin, scale=s, normalized_head=1, **fields)
 
 
-@scheme(formula="CE(z (n_c/n_max)^gamma + tau log pi)", source="Kini et al. 2021")
+@scheme(
+    formula="CE(z (n_c/n_max)^gamma + tau log pi)",
+    source="Kini et al. 2021",
+    grid={"gamma": (0.05, 0.15, 0.3)},
+)
 def vector_scaling(
     context: ArmContext, *, gamma: AtLeastZero = 0.15, tau: AtLeastZero = 1.25
 ) -> ArmRow:
@@ -162,7 +185,11 @@ def vector_scaling(
     )
 
 
-@scheme(formula="(1-epsilon) CE + epsilon mean_c nll_c", source="Szegedy et al. 2016")
+@scheme(
+    formula="(1-epsilon) CE + epsilon mean_c nll_c",
+    source="Szegedy et al. 2016",
+    grid={"epsilon": (0.05, 0.1, 0.2)},
+)
 def label_smoothing(context: ArmContext, *, epsilon: BelowOne = 0.1) -> ArmRow:
     """The same smoothing for every class.
 
@@ -174,6 +201,7 @@ def label_smoothing(context: ArmContext, *, epsilon: BelowOne = 0.1) -> ArmRow:
 @scheme(
     formula="epsilon_c = tail + (head-tail) sin(pi (n_c-n_min) / (2 (n_max-n_min)))",
     source="Zhong et al. 2021",
+    grid={"head": (0.2, 0.4, 0.6)},
 )
 def label_aware_smoothing(
     context: ArmContext, *, head: BelowOne = 0.4, tail: BelowOne = 0.1
@@ -210,7 +238,11 @@ def progressive_sampling(context: ArmContext) -> ArmRow:
     return replace(uniform_row(context.num_classes), sampling_progress=1)
 
 
-@scheme(formula="x = lam x_i + (1-lam) x_j, labels too, lam ~ Beta", source="Zhang et al. 2018")
+@scheme(
+    formula="x = lam x_i + (1-lam) x_j, labels too, lam ~ Beta",
+    source="Zhang et al. 2018",
+    grid={"alpha": (0.2, 0.5, 1)},
+)
 def mixup(context: ArmContext, *, alpha: MixingAlpha = 1.0) -> ArmRow:
     """Pairs of examples are mixed.
 
@@ -223,6 +255,7 @@ def mixup(context: ArmContext, *, alpha: MixingAlpha = 1.0) -> ArmRow:
 @scheme(
     formula="mixup; the label is the rarer one's if n_i/n_j >= kappa and lam < tau",
     source="Chou et al. 2020",
+    grid={"alpha": (0.2, 0.5, 1)},
 )
 def remix(
     context: ArmContext,

@@ -87,6 +87,11 @@ def _count_line(study: StudyFile, num_missing: int, num_trained: int) -> str:
         parts.append(f"{num_finished:,} finished")
     if num_failed:
         parts.append(f"{num_failed:,} failed before (--retry-failed trains them again)")
+    num_candidates = (
+        len(study.cells) * len(study.seeds) * (len(study.run_names) - len(study.arm_names))
+    )
+    if num_candidates:
+        parts.append(f"{num_candidates:,} of them candidates of tuned arms")
     cells, runs = words.count(len(study.cells), "cell"), words.count(num_runs, "run")
     return f"{cells}, {runs}: {', '.join(parts)}"
 

@@ -52,6 +52,8 @@ def print_plan(plan: Plan, study: StudyFile, directory: Path) -> None:
     if study.looks:
         seeds = f"up to {seeds}, results read at {words.listed_numbers(study.looks)}"
     terminal.say(f"arms: {', '.join(study.arm_names)}; {seeds}; results: {directory}")
+    if tuning := words.tuning_note([len(names) for names in study.candidates.values()]):
+        terminal.say(tuning)
     sys.stdout.flush()
 
 
@@ -200,7 +202,8 @@ class _Tracker:
                 self._num_runs += 1
                 self._cell = key.cell
                 score = scores[self._metric.name]
-                if status == "ok" and score is not None:  # the verdict names the others
+                arms = self._planned.study.arm_names  # candidates of tuned ones are none
+                if status == "ok" and score is not None and key.arm in arms:
                     by_arm = self._scores.setdefault(key.cell, {})
                     by_arm.setdefault(key.arm, {})[key.seed] = score
 

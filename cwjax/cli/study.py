@@ -162,10 +162,12 @@ def directory_name(config: StudyConfig) -> str:
 
     The digits are of all settings but arms, seeds and places: more of those continue a directory.
     """
+    from cwjax.study.plan import design_arms
+
     data = [each.without_directory() for each in config.data]
     looks = (config.max_seeds, config.looks)
     train = config.train.without_directory()
-    settings = repr((data, train, config.analysis, config.baseline, looks))
+    settings = repr((data, train, config.analysis, str(design_arms(config)[0]), looks))
     name = config.data[0].name() if len(config.data) == 1 else "sweep"
     return f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
@@ -184,8 +186,10 @@ def _written_for_tensorboard(events: Iterable[Event], directory: Path) -> Iterat
 
 _ARMS_PREFACE = """\
 name:setting=default, then formula, source, what it does, and its settings. Several values make
-several arms, as in tau=0.5,1. Four settings are the same everywhere, and every arm that is trained
-takes the last two:
+several arms, as in tau=0.5,1; tau=best(0.5,1) makes one tuned arm: both train, and on each seed the
+one that is best on the validation examples is compared. name:best tunes by the grid that stands
+last, and --tune so tunes every arm, the baseline too. Four settings are the same everywhere, and
+every arm that is trained takes the last two:
     weights: class weights, by a scheme of their own, e.g. weights=balanced or
         weights=effective_number(0.9999)
     drw: share of the training before they act, at least 0 and below 1
@@ -200,5 +204,6 @@ def print_arms() -> None:
     print(_ARMS_PREFACE)
     for arm in list_arms():
         print("\n" + ":".join(filter(None, (arm.name, arm.settings))))
-        for line in filter(None, (arm.formula, arm.source, *arm.about.splitlines())):
+        best = arm.grid and f"best: {arm.grid}"
+        for line in filter(None, (arm.formula, arm.source, *arm.about.splitlines(), best)):
             print(f"    {line}")

@@ -92,6 +92,8 @@ def class_weights(arm: Arm, dataset: Dataset, normalization: str = "examples") -
 
     if arm.kind == "post_hoc":
         raise ConfigError(f"arm {str(arm)!r} is applied after training: it has no class weights")
+    if arm.candidates:
+        raise ConfigError(f"arm {str(arm)!r} is tuned: give plain values, it has no weights before")
     context = ArmContext(
         class_counts=dataset.train_counts,
         weight_counts=dataset.train_counts,

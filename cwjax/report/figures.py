@@ -83,6 +83,31 @@ class Studio:
             ),
         )
 
+    def chosen_settings(self, study: StudyComparison) -> ReportFigure | None:
+        """How many seeds chose which value of each tuned setting; None where no arm is tuned.
+
+        Args:
+            study: of one cell.
+        """
+        strips = [
+            plots.Strip(summary.arm, setting, values, summary.chosen[setting])
+            for summary in study.summaries
+            if summary.tuning is not None
+            for setting, values in summary.tuning.tried.items()
+            if summary.chosen
+        ]
+        if not strips:
+            return None
+        texts = [f"{s.arm} {s.setting}: {words.chosen_text(s.chosen)}" for s in strips]
+        return self.figure(
+            "chosen_settings",
+            "What tuned arms chose",
+            "A strip per arm and setting, with every value that was tried and, as a disc and in "
+            "parentheses, the number of seeds whose validation examples chose it.",
+            f"Chosen settings: {'; '.join(texts)}.",
+            lambda: plots.chosen_settings(strips, self.styles),
+        )
+
     def slopes(
         self, entries: Sequence[Comparison], metric: Metric, scores: Scores, paired: str
     ) -> ReportFigure | None:

@@ -87,6 +87,7 @@ def cell_page(
                 "Scores",
                 tables.scores(part),
                 tables.chosen_settings(part),
+                studio.chosen_settings(part),
                 _all_scores(part),
             ),
             *section("figures", "In pictures", drawn),
@@ -261,7 +262,7 @@ def _only_cell(study: StudyFile) -> StoredCell | None:
 
 def _design(comparison: StudyComparison) -> tuple[Block, ...]:
     """How the study was designed, the history of its looks, and what looks untrained."""
-    notes = words.training_notes(comparison)
+    notes = [*words.training_notes(comparison), *words.tuning_notes(comparison)]
     design = Paragraph(" ".join(words.design_sentences(comparison)))
     looks = tables.looks(comparison)
     return (
@@ -316,9 +317,11 @@ def _differences(comparison: StudyComparison) -> tuple[Block, ...]:
 def _failed(comparison: StudyComparison) -> list[Section]:
     """The runs that failed, and what to do about them."""
     table = tables.failures(comparison)
+    tuned = any(summary.tuning for summary in comparison.summaries)
     fix = (
-        "The comparisons that miss them are refused. With --retry-failed the same command trains "
-        "them again."
+        "The comparisons that miss them are refused"
+        + "; a tuned arm's run is chosen among its other settings" * tuned
+        + ". With --retry-failed the same command trains them again."
     )
     return [] if table is None else section("failed", "Failed runs", table, Paragraph(fix))
 

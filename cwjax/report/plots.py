@@ -6,6 +6,7 @@ A figure is drawn from numbers that are stored; nothing is estimated here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,51 @@ def selection(items: Sequence[Any]) -> Sequence[Any]:
         return items
     places = np.linspace(0, len(items) - 1, MAX_DRAWN).round().astype(int)
     return [items[place] for place in places]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One tuned setting of an arm."""
+
+    arm: str
+    setting: str
+    tried: tuple[float, ...]
+    chosen: tuple[float, ...]  # one value per seed
+
+
+@styled
+def chosen_settings(strips: Sequence[Strip], styles: Mapping[str, ArmStyle]) -> Figure:
+    """A strip per tuned setting: its values, and over each the number of seeds that chose it.
+
+    Args:
+        strips: at least one.
+        styles: of the arms.
+    """
+    row, names = 0.5, [f"{shorten(strip.arm)}  {strip.setting}" for strip in strips]
+    left, height = 0.35 + 0.078 * max(map(len, names)), row * len(strips) + 0.1
+    num_values = max(len(strip.tried) for strip in strips)
+    width = min(WIDTH, left + 1.1 * num_values)
+    figure = Figure(figsize=(width, height))
+    axis = figure.add_axes((left / width, 0, 1 - left / width, 1))
+    for y, strip in enumerate(strips):
+        places = np.arange(len(strip.tried))
+        numbers = np.array([strip.chosen.count(value) for value in strip.tried])
+        axis.plot(places[[0, -1]], [y - 0.1] * 2, color=GRID, linewidth=1, zorder=1)
+        # The area is the share of the seeds, so that strips of unequal seeds compare.
+        sizes = 330 * numbers / max(1, len(strip.chosen))
+        axis.scatter(places, [y - 0.1] * len(places), sizes, styles[strip.arm].color, zorder=2)
+        for x, (value, number) in enumerate(zip(strip.tried, numbers, strict=True)):
+            text = f"{value:g}" + (f" ({number})" if number else "")
+            color = INK if number else MUTED
+            axis.text(x, y + 0.42, text, ha="center", va="center", fontsize=8, color=color)
+    axis.set_xlim(-0.55, num_values - 0.45)
+    axis.set_ylim(len(strips) - 0.4, -0.55)
+    axis.set_xticks([])
+    axis.set_yticks(range(len(strips)), names, color=INK)
+    axis.tick_params(axis="y", length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    return figure
 
 
 @styled

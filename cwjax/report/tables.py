@@ -266,22 +266,30 @@ def failures(study: StudyComparison) -> Table | None:
 
 def chosen_settings(study: StudyComparison) -> Table | None:
     """A row per arm and setting that was chosen on validation; None without any."""
-    titles = _titles(study)
+    titles, any_tuned = _titles(study), any(summary.tuning for summary in study.summaries)
     rows = [
         (
             summary.arm,
             *([titles[summary.cell]] if titles else []),
             setting,
             words.chosen_text(values),
+            *([words.tried_text(tried.get(setting, ()))] if any_tuned else []),
         )
         for summary in study.summaries
+        for tried in [summary.tuning.tried if summary.tuning else {}]
         for setting, values in summary.chosen.items()
     ]
     if not rows:
         return None
     return Table(
         "Settings that each run chose on its validation examples",
-        ("arm", *(["data"] if titles else []), "setting", "values over seeds"),
+        (
+            "arm",
+            *(["data"] if titles else []),
+            "setting",
+            "values over seeds",
+            *(["tried"] if any_tuned else []),
+        ),
         tuple(rows),
         num_names=2 if titles else 1,
         by_arm=True,

@@ -73,6 +73,7 @@ def _sentences(study: StudyComparison) -> Iterator[str]:
     else:
         yield from (words.full_verdict(entry, metric) for entry in study.comparisons)
     yield from words.training_notes(study)
+    yield from words.tuning_notes(study)
     yield " ".join(words.design_sentences(study))
 
 

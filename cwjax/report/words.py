@@ -532,7 +532,34 @@ def design_sentences(study: StudyComparison) -> list[str]:
             'A verdict of "better" or "worse" holds for new test examples too; one "on this test '
             'set" could be the luck of these test examples. Neither covers other training data.'
         )
-    return [sentence for sentence in (looks, family_sentence(study), claim) if sentence]
+    tuned = _tuning_sentence(study)
+    return [sentence for sentence in (looks, tuned, family_sentence(study), claim) if sentence]
+
+
+def _tuning_sentence(study: StudyComparison) -> str:
+    """How arms were tuned and what it cost; empty where none was."""
+    tuned = {each.arm: each.tuning for each in study.summaries if each.tuning is not None}
+    if not tuned:
+        return ""
+    numbers = [facts.num_candidates for facts in tuned.values()]
+    num_bad = sum(each.tuning.num_bad for each in study.summaries if each.tuning is not None)
+    lost = f", {num_bad} of which ended without a score and could not be chosen" * (num_bad > 0)
+    plain = dict.fromkeys(
+        each.arm for each in study.summaries if each.tuning is None and not each.chosen
+    )
+    return (
+        f"Tuned: {listed(list(tuned))}; each of their runs is the best of {_ends(numbers)} "
+        f"settings by {study.metric.title} on the validation examples of its seed. Behind the "
+        f"{count(study.design.num_runs - study.design.num_candidates, 'run')} that are compared "
+        f"stand {study.design.num_candidates} more{lost}."
+        + (f" Not tuned: {listed(list(plain))}." if plain else "")
+    )
+
+
+def _ends(numbers: Sequence[int]) -> str:
+    """`9`, or `3 to 9` where they differ."""
+    ends = dict.fromkeys([min(numbers), max(numbers)])
+    return " to ".join(map(str, ends))
 
 
 def listed_numbers(numbers: Sequence[int]) -> str:
@@ -583,6 +610,23 @@ def training_notes(study: StudyComparison) -> list[str]:
     return sentences
 
 
+def tuning_notes(study: StudyComparison) -> list[str]:
+    """Where the values that were tried end before the best one may, in sentences."""
+    sentences = []
+    for summary in study.summaries:
+        tried = {} if summary.tuning is None else summary.tuning.tried
+        for setting, values in tried.items():
+            chosen = summary.chosen.get(setting, ())
+            for edge, which in ((min(values), "smallest"), (max(values), "largest")):
+                if len(values) > 2 and edge != 0 and 2 * chosen.count(edge) > len(chosen):
+                    sentences.append(
+                        f"{summary.arm} chose the {which} {setting} tried, {edge:g}, in "
+                        f"{chosen.count(edge)} of {count(len(chosen), 'seed')}: a wider grid may "
+                        "serve it better."
+                    )
+    return sentences
+
+
 def seeds_note(family_size: int, num_seeds: int, confidence: float) -> str | None:
     """What to say before training where the seeds cannot be enough; None where they can.
 
@@ -598,6 +642,25 @@ def seeds_note(family_size: int, num_seeds: int, confidence: float) -> str | Non
         f"note: {count(num_seeds, 'seed')} cannot give a verdict, whatever comes out: give at "
         f"least {floor}"
     )
+
+
+def tuning_note(numbers: Sequence[int]) -> str | None:
+    """What to say before training where arms are tuned; None where none is.
+
+    Args:
+        numbers: of the settings of each tuned arm.
+    """
+    if not numbers:
+        return None
+    return (
+        f"{count(len(numbers), 'arm')} tuned: each run is the one of {_ends(numbers)} settings "
+        "that is best on the validation examples of its seed"
+    )
+
+
+def tried_text(values: Sequence[float]) -> str:
+    """`0.3, 1, 3`."""
+    return ", ".join(f"{value:g}" for value in values) or UNDEFINED
 
 
 def chosen_text(values: Sequence[float]) -> str:

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from cwjax.analysis.metrics import METRICS
-from cwjax.arms.arm import NULL_CONTROL, SCHEMES, Arm, Kind, find_scheme
+from cwjax.arms.arm import NULL_CONTROL, SCHEMES, Arm, Best, Kind, control_name, find_scheme
 from cwjax.arms.custom_weights import CustomWeights
 from cwjax.config import AnalysisConfig, DataConfig, TrainConfig
 from cwjax.errors import ConfigError, one_line
@@ -48,6 +48,19 @@ class StoredArm:
     """Settings that are files of class weights."""
     own_rule: str | None = None
     """SHA-256 (hex) of the source of a scheme that is not cwjax's own."""
+    candidates: tuple[StoredArm, ...] = ()
+    """What each run of a tuned arm is chosen from; its tuned settings are in these alone."""
+
+    @property
+    def tried(self) -> dict[str, tuple[float, ...]]:
+        """The values of each tuned setting, in the grid's order."""
+        names = [name for each in self.candidates[:1] for name in each.values]
+        values = {
+            name: tuple(dict.fromkeys(each.values[name] for each in self.candidates))
+            for name in names
+            if name not in self.values
+        }
+        return {name: tuple(v for v in each if v is not None) for name, each in values.items()}
 
 
 @dataclass(frozen=True)
@@ -189,13 +202,29 @@ class StudyFile:
         return (*(arm.name for arm in self.arms), *control)
 
     @property
+    def candidates(self) -> dict[str, tuple[str, ...]]:
+        """Tuned arm -> what each of its runs is chosen from; the names need not be of arms."""
+        found = {
+            arm.name: tuple(each.name for each in arm.candidates)
+            for arm in self.arms
+            if arm.candidates
+        }
+        if self.null_control and self.baseline in found:
+            found[NULL_CONTROL] = tuple(map(control_name, found[self.baseline]))
+        return found
+
+    @property
+    def run_names(self) -> tuple[str, ...]:
+        """Every arm, then every candidate that is none."""
+        candidates = (name for names in self.candidates.values() for name in names)
+        return tuple(dict.fromkeys([*self.arm_names, *candidates]))
+
+    @property
     def run_keys(self) -> list[RunKey]:
         """Every run, trained or not, cell by cell and seed by seed."""
+        names = self.run_names
         return [
-            RunKey(cell, arm, seed)
-            for cell in self.cells
-            for seed in self.seeds
-            for arm in self.arm_names
+            RunKey(cell, name, seed) for cell in self.cells for seed in self.seeds for name in names
         ]
 
 
@@ -319,7 +348,7 @@ def store_arm(arm: Arm) -> StoredArm:
         values={
             name: value
             for name, value in settings.items()
-            if not isinstance(value, Arm | CustomWeights)
+            if not isinstance(value, Arm | CustomWeights | Best)
         },
         weights={
             name: store_arm(value) for name, value in settings.items() if isinstance(value, Arm)
@@ -330,6 +359,7 @@ def store_arm(arm: Arm) -> StoredArm:
             if isinstance(value, CustomWeights)
         },
         own_rule=SCHEMES[arm.scheme].own_rule,
+        candidates=tuple(map(store_arm, arm.candidates)),
     )
 
 
@@ -353,6 +383,7 @@ def restore_arm(stored: StoredArm) -> Arm:
             name: CustomWeights(file.stem, tuple(sorted(file.class_weights.items())))
             for name, file in stored.files.items()
         },
+        **{name: Best(values) for name, values in stored.tried.items()},
     }
     names = [setting.name for setting in scheme.settings]
     arm = Arm(stored.scheme, tuple((name, settings.get(name)) for name in names))

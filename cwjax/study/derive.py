@@ -6,7 +6,7 @@ Reads the directory only, so it can be derived again at any time, without JAX an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -28,10 +28,12 @@ from cwjax.analysis.results import (
     ScoreSummary,
     StudyComparison,
     TrendFact,
+    TuningFacts,
     join,
 )
 from cwjax.analysis.rules import rules_for
 from cwjax.analysis.stats import trend
+from cwjax.arms.arm import NULL_CONTROL
 from cwjax.config import available_cores
 from cwjax.errors import ConfigError
 from cwjax.report.pages import Figures, write_cell_report, write_study_report
@@ -174,6 +176,7 @@ def _cells(
     design = _design_facts(study, state, primary)
     size = family_size(study_pairings(study))
     num_runs = Counter((key.cell, key.arm) for key in state.expected)
+    expected = frozenset(state.expected)
     for name in study.cells:
         contents = read_cell(directory, study, name)
         contributed = _Contributions(contents)
@@ -189,10 +192,16 @@ def _cells(
                 family_size=size,
                 design=design,
                 num_ok_runs=sum(record.status == "ok" for record in contents.records),
-                bad_runs=_bad_runs(state, runs, name),
+                bad_runs=_bad_runs(study, state, runs, name),
                 cells=(_cell_facts(contents),),
                 summaries=tuple(
-                    _summary(contents, arm, num_runs[name, arm]) for arm in contents.arms
+                    _summary(
+                        contents,
+                        arm,
+                        num_runs[name, arm],
+                        _tuning(study, expected, runs, name, arm),
+                    )
+                    for arm in contents.arms
                 ),
                 comparisons=tuple(
                     conclude(
@@ -211,7 +220,7 @@ def _cells(
 
 
 def _design_facts(study: StudyFile, state: Progress, primary: JudgedStudy) -> DesignFacts:
-    last = study.judgings[-1] if study.judgings else None
+    last, arms = study.judgings[-1] if study.judgings else None, study.arm_names
     return DesignFacts(
         planned_looks=study.looks,
         looks=look_facts(primary),
@@ -221,6 +230,7 @@ def _design_facts(study: StudyFile, state: Progress, primary: JudgedStudy) -> De
         splits_are_new=split_sizes(study) is not None,
         num_runs=len(state.expected),
         num_runs_without_looks=len(study.run_keys),
+        num_candidates=sum(key.arm not in arms for key in state.expected),
     )
 
 
@@ -277,16 +287,38 @@ def _is_deterministic(contents: CellContents, entry: Comparison) -> bool:
     return True
 
 
-def _bad_runs(state: Progress, runs: Runs, cell: str) -> tuple[BadRunFact, ...]:
+def _bad_runs(study: StudyFile, state: Progress, runs: Runs, cell: str) -> tuple[BadRunFact, ...]:
+    arms = study.arm_names
     statuses = {
-        key: "failed" if key not in runs else runs[key].status
-        for key in state.expected
-        if key.cell == cell
+        key: _status(runs, key) for key in state.expected if key.cell == cell and key.arm in arms
     }
     return tuple(
         BadRunFact(cell, key.arm, key.seed, status)
         for key, status in statuses.items()
         if status != "ok"
+    )
+
+
+def _status(runs: Runs, key: RunKey) -> str:
+    return "failed" if key not in runs else runs[key].status
+
+
+def _tuning(
+    study: StudyFile, expected: Collection[RunKey], runs: Runs, cell: str, arm: str
+) -> TuningFacts | None:
+    if arm not in (candidates := study.candidates):
+        return None
+    name = study.baseline if arm == NULL_CONTROL else arm
+    keys = [
+        RunKey(cell, candidate, seed)
+        for seed in study.seeds
+        if RunKey(cell, arm, seed) in expected
+        for candidate in candidates[arm]
+    ]
+    return TuningFacts(
+        tried=next(stored.tried for stored in study.arms if stored.name == name),
+        num_candidates=len(candidates[arm]),
+        num_bad=sum(_status(runs, key) != "ok" for key in keys),
     )
 
 
@@ -320,7 +352,9 @@ def _never_predicted(contents: CellContents) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _summary(contents: CellContents, arm: str, num_runs: int) -> ArmSummary:
+def _summary(
+    contents: CellContents, arm: str, num_runs: int, tuning: TuningFacts | None
+) -> ArmSummary:
     """Mean and standard deviation over the runs that ended well; None where one is undefined."""
     ok = contents.ok_runs(arm)
     scores = {}
@@ -339,6 +373,7 @@ def _summary(contents: CellContents, arm: str, num_runs: int) -> ArmSummary:
         num_ok=len(ok),
         scores=scores,
         chosen={name: tuple(record.chosen[name] for record in ok) for name in settings},
+        tuning=tuning,
     )
 
 

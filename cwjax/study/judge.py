@@ -77,10 +77,14 @@ def progress(study: StudyFile, runs: Runs) -> Progress:
 
 
 def _first_seeds(study: StudyFile, numbers: Mapping[tuple[str, str], int]) -> tuple[RunKey, ...]:
-    """The runs of the first seeds: so many of each cell and arm."""
+    """The runs of the first seeds: so many of each cell and arm, with what they are chosen from."""
     place = {seed: i for i, seed in enumerate(study.seeds)}
+    candidates, wanted = study.candidates, dict(numbers)
+    for (cell, arm), number in numbers.items():
+        for name in candidates.get(arm, ()):
+            wanted[cell, name] = max(number, wanted.get((cell, name), 0))
     return tuple(
-        key for key in study.run_keys if place[key.seed] < numbers.get((key.cell, key.arm), 0)
+        key for key in study.run_keys if place[key.seed] < wanted.get((key.cell, key.arm), 0)
     )
 
 

@@ -252,7 +252,8 @@ def grown(plan: Plan, study: StudyFile) -> Plan:
     """The plan with all arms and seeds of its directory, on the data that are loaded already.
 
     Raises:
-        ConfigError: an arm of the directory cannot be made here.
+        ConfigError: an arm of the directory cannot be made here, or its post-hoc arms are computed
+            from another arm than those of the plan.
     """
     design = Design(
         arms=tuple(map(restore_arm, study.arms)),
@@ -266,6 +267,12 @@ def grown(plan: Plan, study: StudyFile) -> Plan:
     if design == plan.design:
         return plan
     check_post_hoc(design)
+    parents = (design.post_hoc_parent, plan.design.post_hoc_parent)
+    if parents[0] != parents[1] and any(arm.kind == "post_hoc" for arm in plan.design.arms):
+        raise ConfigError(
+            f"the directory's post-hoc arms are computed from {parents[0]}, here they would be "
+            f"from {parents[1]}: give the same arms or another --out"
+        )
     datasets = {cell.data.dataset: cell.dataset for cell in plan.cells.values()}
     return lay_out(design, [cell.data for cell in plan.cells.values()], datasets)
 

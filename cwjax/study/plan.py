@@ -11,11 +11,11 @@ import numpy as np
 from cwjax.analysis.looks import LookPlan, default_looks
 from cwjax.analysis.metrics import METRICS, find_metric, score
 from cwjax.analysis.rules import rules_for
-from cwjax.arms.arm import NULL_CONTROL, Arm, ArmContext
+from cwjax.arms.arm import NULL_CONTROL, UNIFORM, Arm, ArmContext, control_name
 from cwjax.arms.grammar import arm_row, parse_arms, total_epochs
 from cwjax.arms.row import row_bytes
 from cwjax.arms.weights_only import check_arm, check_post_hoc_arm
-from cwjax.config import AnalysisConfig, DataConfig, StudyConfig, TrainConfig
+from cwjax.config import AnalysisConfig, DataConfig, DesignConfig, StudyConfig, TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.data.sources import ReadOptions, load_dataset
 from cwjax.data.split import Split, has_own_test_split, split_dataset
@@ -25,9 +25,6 @@ from cwjax.models.registry import check_input, find_model
 from cwjax.training.augment import check_augmentation, find_augmentation
 from cwjax.training.optim import find_optimizer, find_schedule
 from cwjax.training.runs import Run, RunKey
-
-POST_HOC_PARENT = "uniform"
-"""The arm whose stored runs every post-hoc arm is computed from."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,40 @@ class Design:
         """The arm that the others are compared with."""
         return self.arms[0]
 
+    @property
+    def trained(self) -> dict[str, Arm]:
+        """Every arm that is trained, by name: a tuned one is not, its candidates are."""
+        arms = [arm for arm in self.arms if arm.kind != "post_hoc"]
+        return {str(each): each for arm in arms for each in arm.candidates or (arm,)}
+
+    @property
+    def controls(self) -> dict[str, Arm]:
+        """What the A/A control is trained as: the baseline, or its candidates; by name."""
+        if not self.null_control:
+            return {}
+        candidates = {control_name(str(arm)): arm for arm in self.baseline.candidates}
+        return candidates or {NULL_CONTROL: self.baseline}
+
+    @property
+    def tuned(self) -> dict[str, Arm]:
+        """Every tuned arm by name, the A/A control of a tuned baseline included."""
+        tuned = {str(arm): arm for arm in self.arms if arm.candidates}
+        if self.null_control and self.baseline.candidates:
+            tuned[NULL_CONTROL] = self.baseline
+        return tuned
+
+    @property
+    def post_hoc_parent(self) -> Arm | None:
+        """The arm that post-hoc arms are computed from: the first that is uniform, maybe tuned."""
+        return next(
+            (
+                arm
+                for arm in self.arms
+                if arm == UNIFORM or (arm.scheme == UNIFORM.scheme and arm.candidates)
+            ),
+            None,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
@@ -77,7 +108,7 @@ class Plan:
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """Every run of an arm that is trained, equal ones included; pairs complete early."""
+        """Every run that is trained, or equals one that is; pairs complete early."""
         return tuple(
             run
             for cell in self.cells.values()
@@ -86,17 +117,15 @@ class Plan:
         )
 
     def _runs_of_seed(self, cell: Cell, seed: int) -> list[Run]:
-        runs = [
-            self._run(cell, str(arm), arm, seed, key_seed=seed)
-            for arm in self.design.arms
-            if arm.kind != "post_hoc"
+        # Seeds lie below 2**32, so the controls' stream is no other seed's. Data stay the seed's.
+        return [
+            self._run(cell, name, arm, seed, key_seed=key_seed)
+            for arms, key_seed in (
+                (self.design.trained, seed),
+                (self.design.controls, seed + 2**32),
+            )
+            for name, arm in arms.items()
         ]
-        if self.design.null_control:
-            # Seeds lie below 2**32, so this stream is no other seed's. The data stay the seed's.
-            other = seed + 2**32
-            control = self._run(cell, NULL_CONTROL, self.design.baseline, seed, key_seed=other)
-            runs.append(control)
-        return runs
 
     def _run(self, cell: Cell, name: str, arm: Arm, seed: int, *, key_seed: int) -> Run:
         train, split, dataset = self.design.train, cell.splits[seed], cell.dataset
@@ -125,41 +154,53 @@ class Plan:
         )
 
     @cached_property
-    def answers(self) -> Mapping[RunKey, RunKey]:
-        """For every run of the study the run whose record it is made from; itself where trained.
+    def sources(self) -> Mapping[RunKey, tuple[RunKey, ...]]:
+        """For every run of the study the runs that it is made from, which stand before it.
 
-        An arm whose row equals an earlier one's on a seed (a twin) is answered by that one's run, a
-        post-hoc arm by the run of `POST_HOC_PARENT`, which may itself be another's twin.
+        None where it is trained. An arm whose row equals an earlier one's on a seed (a twin) is
+        made from that one's run, a tuned arm from those of its candidates, a post-hoc arm from the
+        run of `Design.post_hoc_parent`; twins and tuned runs are sources themselves.
         """
         first: dict[tuple[object, ...], RunKey] = {}
-        answers = {}
+        sources: dict[RunKey, tuple[RunKey, ...]] = {}
         estimators = self.design.estimators or Estimators()
         for run in self.runs:
             own = None if estimators.weighted else run.key.arm
             same = run.key.cell, run.key_seed, run.num_epochs, row_bytes(run.row), own
-            answers[run.key] = first.setdefault(same, run.key)
-        for cell in self.cells:
-            for seed in self.design.seeds:
-                for arm in self.design.arms:
-                    if arm.kind == "post_hoc":
-                        parent = RunKey(cell, POST_HOC_PARENT, seed)
-                        answers[RunKey(cell, str(arm), seed)] = parent
-        return answers
+            source = first.setdefault(same, run.key)
+            sources[run.key] = (source,) if source != run.key else ()
+        made: dict[str, list[str]] = {}
+        for name, arm in self.design.tuned.items():
+            named = control_name if name == NULL_CONTROL else str
+            made[name] = [named(str(candidate)) for candidate in arm.candidates]
+        for arm in self.design.arms:
+            if arm.kind == "post_hoc":
+                made[str(arm)] = [str(self.design.post_hoc_parent)]
+        for name, arms in made.items():
+            for cell in self.cells:
+                for seed in self.design.seeds:
+                    keys = tuple(RunKey(cell, each, seed) for each in arms)
+                    sources[RunKey(cell, name, seed)] = keys
+        return sources
+
+    def roots(self, key: RunKey) -> tuple[RunKey, ...]:
+        """The runs whose training answers a run in the end; itself where it is trained."""
+        sources = self.sources[key]
+        return tuple(dict.fromkeys(r for s in sources for r in self.roots(s))) or (key,)
 
     @cached_property
     def trained_runs(self) -> tuple[Run, ...]:
         """The runs that training itself must answer: of equal arms one."""
-        return tuple(run for run in self.runs if self.answers[run.key] == run.key)
+        return tuple(run for run in self.runs if not self.sources[run.key])
 
     def equal_arms(self, cell: str) -> dict[str, str]:
         """Arms of a cell that equal an earlier one on every seed: name -> the earlier one's."""
+        first: dict[tuple[tuple[RunKey, ...], ...], str] = {}
         equals = {}
-        for arm in self.design.arms:
-            if arm.kind != "post_hoc":
-                keys = [RunKey(cell, str(arm), seed) for seed in self.design.seeds]
-                firsts = {self.answers[key].arm for key in keys}
-                if len(firsts) == 1 and firsts != {str(arm)}:
-                    equals[str(arm)] = firsts.pop()
+        for name in (str(arm) for arm in self.design.arms if arm.kind != "post_hoc"):
+            runs = tuple(self.roots(RunKey(cell, name, seed)) for seed in self.design.seeds)
+            if (earlier := first.setdefault(runs, name)) != name:
+                equals[name] = earlier
         return equals
 
 
@@ -177,6 +218,11 @@ def parse_design(config: StudyConfig, estimators: Estimators | None = None) -> D
     if is_estimator(train.model):
         estimators = estimators or find_estimators(train.model)
         _check_estimator_settings(train)
+        if config.tune:
+            raise ConfigError(
+                "--tune varies learning rates, which an estimator does not have: name the arms to "
+                "tune, e.g. inverse_power:gamma=best(0.25,0.5,1)"
+            )
     else:
         find_model(train.model)
     find_optimizer(train.optimizer)
@@ -188,12 +234,7 @@ def parse_design(config: StudyConfig, estimators: Estimators | None = None) -> D
     if config.max_seeds is not None:
         looks = config.looks or default_looks(config.max_seeds, analysis.confidence)
         LookPlan(looks, analysis.confidence, analysis.smallest_effect)  # checks them
-    baseline = parse_arms([config.baseline])
-    if len(baseline) != 1:
-        raise ConfigError(
-            f"--baseline {config.baseline} names {len(baseline)} arms: give a single one"
-        )
-    arms = (*baseline, *(arm for arm in parse_arms(config.arms) if arm != baseline[0]))
+    arms = design_arms(config)
     if looks and len(arms) == 1:
         raise ConfigError(
             f"--max-seeds has nothing to decide about {arms[0]} alone: give another arm, or "
@@ -210,6 +251,24 @@ def parse_design(config: StudyConfig, estimators: Estimators | None = None) -> D
     )
     check_post_hoc(design)
     return design
+
+
+def design_arms(config: DesignConfig) -> tuple[Arm, ...]:
+    """The arms of a study, the baseline first.
+
+    Raises:
+        ConfigError: they cannot be read, or the baseline is none.
+    """
+    baseline = parse_arms([config.baseline], tune=config.tune)
+    if len(baseline) != 1:
+        raise ConfigError(
+            f"--baseline {config.baseline} names {len(baseline)} arms: give a single one"
+        )
+    arms = parse_arms(config.arms, tune=config.tune)
+    tuned = tuple(arm for arm in arms if arm.candidates and arm.scheme == UNIFORM.scheme)
+    if baseline == (UNIFORM,) and UNIFORM not in arms and len(tuned) == 1:
+        baseline = tuned
+    return (*baseline, *(arm for arm in arms if arm != baseline[0]))
 
 
 def _check_estimator_settings(train: TrainConfig) -> None:
@@ -233,9 +292,9 @@ def check_post_hoc(design: Design) -> None:
         ConfigError: they have not, or one is the baseline.
     """
     if any(arm.kind == "post_hoc" for arm in design.arms):
-        if POST_HOC_PARENT not in map(str, design.arms):
+        if design.post_hoc_parent is None:
             raise ConfigError(
-                f"post-hoc arms are computed from the runs of {POST_HOC_PARENT}: add it to --arms"
+                f"post-hoc arms are computed from the runs of {UNIFORM}: add it to --arms"
             )
         if design.baseline.kind == "post_hoc":
             raise ConfigError(f"--baseline {design.baseline} is not trained: give a trained arm")
@@ -295,10 +354,10 @@ def lay_out(design: Design, data: Sequence[DataConfig], datasets: Mapping[str, D
     plan = Plan(design, cells)
     runs = plan.runs  # every arm's row is made and checked here
     if design.estimators is not None:
-        arms = {str(arm): arm for arm in design.arms}
+        trained = design.trained
         for run in runs:
-            if run.key.arm in arms:  # the A/A control is the baseline
-                check_arm(arms[run.key.arm], run.row)
+            if run.key.arm in trained:  # the A/A control is the baseline
+                check_arm(trained[run.key.arm], run.row)
         for arm in design.arms:
             if arm.kind == "post_hoc":
                 check_post_hoc_arm(arm)
@@ -312,11 +371,17 @@ def _check_split(design: Design, dataset: Dataset, split: Split, seed: int) -> N
             f"--batch-size is {batch_size}, but seed {seed} trains on "
             f"{len(split.train_indices)} examples: give a smaller batch"
         )
-    labels = dataset.labels[split.test_indices]
-    no_logits = np.zeros((len(labels), dataset.num_classes))
-    if np.isnan(score(metric, no_logits, labels, split.class_counts)):
-        raise ConfigError(
-            f"--metric {metric} ({METRICS[metric].title}) is undefined with the classes of seed "
-            f"{seed}, which have {', '.join(map(str, split.class_counts))} training examples: "
-            "choose another"
+    parts = {"": split.test_indices}
+    if any(arm.candidates for arm in design.arms):
+        parts[" on the validation examples, by which tuned arms are chosen,"] = (
+            split.validation_indices
         )
+    for where, indices in parts.items():
+        labels = dataset.labels[indices]
+        no_logits = np.zeros((len(labels), dataset.num_classes))
+        if np.isnan(score(metric, no_logits, labels, split.class_counts)):
+            raise ConfigError(
+                f"--metric {metric} ({METRICS[metric].title}) is undefined{where} with the classes "
+                f"of seed {seed}, which have {', '.join(map(str, split.class_counts))} training "
+                "examples: choose another"
+            )

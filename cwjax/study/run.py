@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from cwjax.analysis.results import LookFacts, StudyComparison
+from cwjax.arms.arm import Arm
 from cwjax.arms.logit_prior import adjusted_prior
 from cwjax.arms.posthoc import Adjusted, RunOutputs, apply_post_hoc
 from cwjax.arms.row import EVALUATED
@@ -38,6 +39,7 @@ from cwjax.study.derive import derive, read_headers
 from cwjax.study.judge import Progress, look_facts, progress
 from cwjax.study.manifest import continued, describe, grown, recorded_threads, with_cells_of
 from cwjax.study.plan import Plan, make_plan
+from cwjax.study.tuning import best_on_validation
 from cwjax.training.runs import (
     ChunkState,
     EpochFinished,
@@ -165,8 +167,11 @@ def _enter(
     plan: Plan, directory: StudyDirectory, new: StudyFile, runtime: RuntimeConfig
 ) -> tuple[Plan, StudyFile]:
     """As `joined`, and writes `study.json` and the examples."""
+    old = directory.read_study()
     plan, study = joined(plan, directory, new, runtime)
-    if study != directory.read_study():
+    if old is not None and runtime.retry_failed:
+        _forget_choices(plan, directory, old.failed)
+    if study != old:
         directory.write_study(study)
     for cell in plan.cells.values():
         keep_examples(directory, cell.dataset)
@@ -174,6 +179,15 @@ def _enter(
         source = Path(own[1])
         directory.write_bytes(f"{MODELS}/{source.name}", source.read_bytes())
     return plan, study
+
+
+def _forget_choices(plan: Plan, directory: StudyDirectory, failed: Collection[RunKey]) -> None:
+    """Removes runs that were chosen without candidates that are tried again: they are made anew."""
+    gone = set(failed)
+    for key, sources in plan.sources.items():
+        if gone.intersection(sources):
+            gone.add(key)
+            directory.run_path(key).unlink(missing_ok=True)
 
 
 def joined(
@@ -250,18 +264,18 @@ class _Driver:
         self._directory = directory
         self._checkpoints = Checkpoints(directory)
         self._histories: dict[RunKey, History] = {}
-        self._answered: dict[RunKey, list[RunKey]] = {}
-        for key, source in plan.answers.items():
-            if key != source:
-                self._answered.setdefault(source, []).append(key)
+        self._made_from: dict[RunKey, list[RunKey]] = {}
+        for key, sources in plan.sources.items():
+            for source in sources:
+                self._made_from.setdefault(source, []).append(key)
 
     def train(self, trainer: Trainer) -> Generator[Event, None, None]:
         """Trains what is missing, look by look where looks are planned; yields what happens.
 
         The first event is the plan of the work, and so is the one after each look.
         """
-        self._complete_untrained()
         self._record_failures(self.study.failures)  # arms may have come since that they answer
+        self._complete_untrained()
         state, missing = self._next()
         begun = self._checkpoints.load(missing, self.study)
         for saved in begun:
@@ -290,15 +304,9 @@ class _Driver:
         study = self.study
         runs = read_headers(self._directory, study) if study.looks else {}
         state = progress(study, runs)
-        roots = {self._root(key) for key in state.expected}
+        roots = {root for key in state.expected for root in self._plan.roots(key)}
         missing = runs_to_train(self._plan, self._directory, study)
         return state, [run for run in missing if run.key in roots]
-
-    def _root(self, key: RunKey) -> RunKey:
-        """The run whose training answers a run in the end."""
-        while (source := self._plan.answers[key]) != key:
-            key = source
-        return key
 
     def _train(
         self, trainer: Trainer, missing: Sequence[Run], begun: Sequence[Saved]
@@ -346,9 +354,7 @@ class _Driver:
             case RunFinished(run=run):
                 self._keep_model(event)
                 record = self._trained_record(event)
-                stored = [
-                    RunStored(r.key, r.status, defined_scores(r)) for r in self._store(record)
-                ]
+                stored = _stored_events(self._store(record))
                 self._directory.log(
                     "run", cell=run.key.cell, arm=run.key.arm, seed=run.key.seed,
                     status=record.status,
@@ -359,17 +365,18 @@ class _Driver:
                 for run in runs:
                     self._checkpoints.remove_ended(run.key)
                 self._record_failures([Failure(run.key, one_line(error)) for run in runs])
+                return [event, *(e for run in runs for e in _stored_events(self._settle(run.key)))]
         return [event]
 
     def _record_failures(self, failures: Sequence[Failure]) -> None:
-        """Writes down failed runs, and with them those that they would have answered."""
-        with_answered = [
-            Failure(key, failure.reason)
-            for failure in failures
-            for key in self._with_answered(failure.run)
-        ]
-        known = dict.fromkeys([*self.study.failures, *with_answered])
-        self._write(dataclasses.replace(self.study, failures=tuple(known)))
+        """Writes down failed runs, and with them those of which every source has failed."""
+        known: dict[RunKey, Failure] = {}
+        for failure in (*self.study.failures, *failures):
+            known.setdefault(failure.run, failure)
+        for key, sources in self._plan.sources.items():
+            if sources and all(source in known for source in sources):
+                known.setdefault(key, Failure(key, known[sources[0]].reason))
+        self._write(dataclasses.replace(self.study, failures=tuple(known.values())))
 
     def _write(self, study: StudyFile) -> None:
         if study != self.study:
@@ -423,43 +430,41 @@ class _Driver:
         self._directory.write_model(header, {f"adjustment/{n}": a for n, a in arrays.items()})
 
     def _store(self, record: RunRecord) -> Iterator[RunRecord]:
-        """Writes a run and those that it answers; yields each once it is written."""
+        """Writes a run and those that lacked only it; yields each once it is written."""
         self._directory.write_run(record)
         yield record
-        yield from self._store_answered(record)
+        yield from self._settle(record.key)
 
-    def _store_answered(self, source: RunRecord) -> Iterator[RunRecord]:
-        """Stores the runs that `source` answers without training: equal arms and post-hoc arms.
+    def _settle(self, source: RunKey) -> Iterator[RunRecord]:
+        """Stores the untrained runs that lacked only `source`, which is stored or has failed."""
+        for key in self._made_from.get(source, ()):
+            if self._is_settled(key):
+                yield from self._settle(key)
+            elif all(map(self._is_settled, self._plan.sources[key])):
+                yield from self._store(self._untrained_record(key))
 
-        Those runs may answer others: an equal arm may be the post-hoc arms' parent.
-        """
-        for key in self._answered.get(source.key, ()):
-            if self._directory.has_run(key):
-                yield from self._store_answered(self._directory.read_run(key))
-            else:
-                yield from self._store(self._untrained_record(key, source))
-
-    def _with_answered(self, key: RunKey) -> Iterator[RunKey]:
-        """A run and those that it answers, which cannot come where it has failed."""
-        yield key
-        for answered in self._answered.get(key, ()):
-            yield from self._with_answered(answered)
+    def _is_settled(self, key: RunKey) -> bool:
+        return key in self.study.failed or self._directory.has_run(key)
 
     def _complete_untrained(self) -> None:
-        """Stores what finished runs answer and a process that ended in between has not stored."""
-        for source, keys in self._answered.items():
-            missing = any(not self._directory.has_run(key) for key in keys)
-            if missing and self._directory.has_run(source):
-                for _ in self._store_answered(self._directory.read_run(source)):
-                    pass
+        """Stores what a process that ended between a run and those made from it has not stored."""
+        for key, sources in self._plan.sources.items():
+            if sources and not self._is_settled(key) and all(map(self._is_settled, sources)):
+                self._directory.write_run(self._untrained_record(key))
 
-    def _untrained_record(self, key: RunKey, source: RunRecord) -> RunRecord:
-        arms = {str(arm): arm for arm in self._plan.design.arms}
-        arm = arms[key.arm]
-        if arm.kind != "post_hoc":
+    def _untrained_record(self, key: RunKey) -> RunRecord:
+        """A run that is made from others, at least one of which is stored."""
+        design, sources = self._plan.design, self._plan.sources[key]
+        records = [self._directory.read_run(s) for s in sources if self._directory.has_run(s)]
+        if (tuned := design.tuned.get(key.arm)) is not None:
+            candidates = dict(zip(sources, tuned.candidates, strict=True))
+            return self._tuned_record(key, records, candidates)
+        (source,) = records
+        arm = {str(arm): arm for arm in design.arms if arm.kind == "post_hoc"}.get(key.arm)
+        if arm is None:
             self._refer_to_model(key, source.key)
             return dataclasses.replace(source, key=key)
-        untrained = dataclasses.replace(source, key=key, history={})  # no history of its own
+        untrained = dataclasses.replace(source, key=key, history={}, chosen={})
         if source.status != "ok":
             return untrained
         cell = self._plan.cells[key.cell]
@@ -486,6 +491,21 @@ class _Driver:
             adjusted.validation_logits,
             cell.dataset.labels[split.test_indices],
         )
+
+    def _tuned_record(
+        self, key: RunKey, records: Sequence[RunRecord], candidates: Mapping[RunKey, Arm]
+    ) -> RunRecord:
+        """The run of a tuned arm: that of the candidate that is best on validation."""
+        cell = self._plan.cells[key.cell]
+        labels = cell.dataset.labels[cell.splits[key.seed].validation_indices]
+        best = best_on_validation(records, labels, self._plan.design.analysis.metric)
+        self._refer_to_model(key, best.key)
+        chosen = self._plan.design.tuned[key.arm].chosen(candidates[best.key])
+        return dataclasses.replace(best, key=key, chosen=chosen if best.status == "ok" else {})
+
+
+def _stored_events(records: Iterable[RunRecord]) -> list[RunStored]:
+    return [RunStored(each.key, each.status, defined_scores(each)) for each in records]
 
 
 def _look_taken(state: Progress) -> Iterator[LookTaken]:

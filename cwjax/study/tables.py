@@ -18,6 +18,8 @@ def scores_table(
 ) -> pd.DataFrame:
     """One row per run: cell, its data, arm, seed, status and every metric.
 
+    `candidate` marks the runs that are of no arm: tuned arms are chosen from them.
+
     Args:
         study: gives the order of the runs.
         expected: the runs that the study needed.
@@ -31,14 +33,16 @@ def scores_table(
             "imbalance": stored.data.imbalance,
             "imbalance_factor": stored.data.factor,
         }
-        for arm in study.arm_names:
+        for arm in study.run_names:
+            candidate = arm not in study.arm_names
             for seed in study.seeds:
                 if (key := RunKey(cell, arm, seed)) not in wanted:
                     continue
                 run = runs.get(key)
                 status = "failed" if run is None else run.status
                 scores = dict.fromkeys(METRICS, np.nan) if run is None else _with_nan(run)
-                rows.append({**about, "arm": arm, "seed": seed, "status": status, **scores})
+                name = {"arm": arm, "seed": seed, "status": status, "candidate": candidate}
+                rows.append({**about, **name, **scores})
     return pd.DataFrame(rows)
 
 

@@ -110,6 +110,17 @@ def test_all_is_the_whole_table_but_custom() -> None:
         (["all", "crt:epochs=0.2"], "arm 'crt' is given twice, by all and crt:epochs=0.2"),
         (["logit_adjusted:tau=1,1.0"], "arm 'logit_adjusted' is given twice"),
         ([], "no arms: give at least one"),
+        (["focal:gamma=best(1)"], r"gamma='best\(1\)': give best\(\) at least two values"),
+        (["focal:gamma=best(1,1.0)"], "at least two values, each once"),
+        (["focal:gamma=best()"], "gamma='': not a number"),
+        (["focal:gamma=best(1,-1)"], "gamma='-1': out of range"),
+        (["focal:weights=best(balanced,uniform)"], r"best\(\) is of numbers"),
+        (["focal:drw=best(0,0.5)"], "weights=uniform has none"),
+        (["focal:gamm=best(1,2)"], "no setting 'gamm'"),
+        (["tau_norm:tau=best(0,1)"], "tau_norm is not trained, so nothing is tuned"),
+        (["tau_norm:best"], "tau_norm is not trained, so nothing is tuned"),
+        (["custom:best"], "custom needs file="),
+        (["focal:best", "focal:gamma=best(0.5,1,2):lr=best(0.3,1,3)"], "is given twice"),
     ],
 )
 def test_mistakes_are_refused_in_one_line(specs: list[str], message: str) -> None:
@@ -132,6 +143,84 @@ def test_any_text_is_an_arm_or_a_config_error_of_one_line(text: str) -> None:
         assert len(message.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("spec", "name", "candidates"),
+    [
+        ("focal:gamma=best(0.5,2)", "focal:gamma=best(0.5,2)", ["focal:gamma=0.5", "focal"]),
+        ("uniform:lr=best(3,1.0)", "uniform:lr=best(3,1)", ["uniform:lr=3", "uniform"]),
+        (
+            "logit_adjusted:lr=best(1,3):tau=best(1,2)",
+            "logit_adjusted:tau=best(1,2):lr=best(1,3)",
+            ["logit_adjusted", "logit_adjusted:lr=3", "logit_adjusted:tau=2",
+             "logit_adjusted:tau=2:lr=3"],
+        ),
+        (
+            "ldam:weights=uniform:c=best(0.1,0.2)",
+            "ldam:c=best(0.1,0.2):weights=uniform",
+            ["ldam:c=0.1:weights=uniform", "ldam:c=0.2:weights=uniform"],
+        ),
+        # A setting that is given at its default would not show beside `best`.
+        ("focal:best:gamma=2", "focal:lr=best(0.3,1,3)", ["focal:lr=0.3", "focal", "focal:lr=3"]),
+        (
+            "focal:best:gamma=1",
+            "focal:gamma=1:best",
+            ["focal:gamma=1:lr=0.3", "focal:gamma=1", "focal:gamma=1:lr=3"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_tuned_arm_is_one_arm_with_candidates(
+    spec: str, name: str, candidates: list[str]
+) -> None:
+    arm = parse_arm(spec)
+    assert str(arm) == name
+    assert parse_arm(name) == arm
+    assert [str(each) for each in arm.candidates] == candidates
+    assert [parse_arm(each) for each in candidates] == list(arm.candidates)
+    assert all(each.candidates == () for each in arm.candidates)
+    with pytest.raises(ValueError, match="is not trained: its candidates are"):
+        arm_row(arm, CONTEXT)
+
+
+def test_plain_lists_and_best_stand_side_by_side() -> None:
+    assert names("focal:gamma=1,best(0.5,2):weights=balanced,uniform") == [
+        "focal:gamma=1:weights=balanced",
+        "focal:gamma=1",
+        "focal:gamma=best(0.5,2):weights=balanced",
+        "focal:gamma=best(0.5,2)",
+    ]
+
+
+def test_every_standard_grid_is_nine_settings_with_the_default_among_them() -> None:
+    plain, tuned = parse_arms(["all"]), parse_arms(["all"], tune=True)
+    for arm, best in zip(plain, tuned, strict=True):
+        assert best == (arm if arm.kind == "post_hoc" else parse_arm(f"{arm}:best"))
+        assert len(best.candidates) == (0 if arm.kind == "post_hoc" else 9)
+        if best.candidates:
+            assert str(best) == f"{arm}:best"
+            rows = [row_bytes(arm_row(each, CONTEXT)) for each in best.candidates]
+            assert row_bytes(arm_row(arm, CONTEXT)) in rows
+    own = parse_arms(["focal:gamma=best(1,3)", "tau_norm"], tune=True)
+    assert [str(arm) for arm in own] == ["focal:gamma=best(1,3)", "tau_norm"]
+
+
+def test_a_scheme_declares_its_grid() -> None:
+    try:
+
+        @scheme(formula="", source="", grid={"shift": (1, 2.5)})
+        def shifted(context: ArmContext, *, shift: AtLeastZero = 3.0) -> ArmRow:
+            """Every logit is shifted."""
+            return replace(uniform_row(context.num_classes), logit_bias=shift)
+
+        tuned = parse_arm("shifted:best")
+        assert tuned == parse_arm("shifted:shift=best(1,2.5):lr=best(0.3,1,3)")
+        with pytest.raises(ConfigError, match="shift='-1': out of range"):
+            scheme(formula="", source="", grid={"shift": (-1, 1)})(shifted)
+        with pytest.raises(ConfigError, match="has no setting 'shft'"):
+            scheme(formula="", source="", grid={"shft": (0, 1)})(shifted)
+    finally:
+        SCHEMES.pop("shifted", None)
+
+
 def test_parse_arm_takes_one_arm_only() -> None:
     with pytest.raises(ConfigError, match="stands for 2 arms"):
         parse_arm("focal:gamma=1,2")
@@ -146,7 +235,9 @@ def test_a_scheme_is_one_entry() -> None:
             return replace(uniform_row(context.num_classes), logit_bias=shift)
 
         assert arm_row(parse_arm("shifted:shift=4"), CONTEXT).logit_bias.tolist() == [4, 4, 4]
-        described = ("shifted", "b_c = shift", "shift=3", "nobody 2030", "Every logit is shifted.")
+        grid = "weight_decay=best(0,0.0001,0.005):lr=best(0.3,1,3)"
+        about = "Every logit is shifted."
+        described = ("shifted", "b_c = shift", "shift=3", "nobody 2030", about, grid)
         assert described in list_arms()
         assert "shifted" in names("all")
     finally:

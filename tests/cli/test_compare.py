@@ -164,6 +164,7 @@ def test_arms_are_listed_and_explained(call: Call) -> None:
             is_common = setting.name in ("weights", "drw", "lr", "weight_decay")
             explained = ended.out if is_common else scheme.about
             assert f"{setting.name}: " in explained
+    assert "    best: gamma=best(0.5,1,2):lr=best(0.3,1,3)\n" in ended.out
 
 
 @pytest.fixture

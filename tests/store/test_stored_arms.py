@@ -61,7 +61,8 @@ def assert_equal(back: Arm, arm: Arm) -> None:
     assert back == arm
     assert str(back) == str(arm)
     if arm.kind != "post_hoc":
-        assert row_bytes(arm_row(back, CONTEXT)) == row_bytes(arm_row(arm, CONTEXT))
+        for each, original in zip(back.candidates or [back], arm.candidates or [arm], strict=True):
+            assert row_bytes(arm_row(each, CONTEXT)) == row_bytes(arm_row(original, CONTEXT))
 
 
 def every_spec() -> list[str]:
@@ -104,6 +105,9 @@ def test_the_test_above_tries_every_setting() -> None:
         "mine",
         "mine:power=0.5",
         "focal:weights=mine(3)",
+        "focal:gamma=best(0.5,2):weights=effective_number(0.9):weight_decay=best(0,0.1)",
+        "custom:file={file}:best",
+        "mine:best",
     ],
 )
 @pytest.mark.usefixtures("own")

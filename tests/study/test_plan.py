@@ -42,21 +42,24 @@ def answers_of_seed_0(plan: Plan) -> dict[str, str]:
     """Arm -> the arm whose run answers it, where that is another."""
     return {
         key.arm: source.arm
-        for key, source in plan.answers.items()
-        if key.seed == 0 and key != source
+        for key, sources in plan.sources.items()
+        if key.seed == 0
+        for source in sources
     }
 
 
 def test_every_run_is_answered_and_trained_runs_by_themselves(make: Any) -> None:
-    plan = make(arms=("all",), null_control=True)
-    assert set(plan.answers) == set(describe(plan, CPU).run_keys)
+    plan = make(arms=("all", "focal:best"), baseline="uniform:best", null_control=True)
+    assert set(plan.sources) == set(describe(plan, CPU).run_keys)
     trained = {run.key for run in plan.trained_runs}
-    assert trained == {key for key, source in plan.answers.items() if key == source}
-    for key, source in plan.answers.items():
-        assert (key.cell, key.seed) == (source.cell, source.seed)
-        while plan.answers[source] != source:  # a chain ends at a trained run
-            source = plan.answers[source]
-        assert source in trained
+    assert trained == {key for key, sources in plan.sources.items() if not sources}
+    before: set[RunKey] = set()
+    for key, sources in plan.sources.items():
+        assert all((key.cell, key.seed) == (source.cell, source.seed) for source in sources)
+        assert before.issuperset(sources)
+        before.add(key)
+        assert trained.issuperset(plan.roots(key))
+        assert key not in trained or plan.roots(key) == (key,)
 
 
 def test_twins_are_answered_by_the_first_of_them(make: Any) -> None:
@@ -101,7 +104,7 @@ def test_the_control_trains_under_other_keys_on_the_same_data(make: Any) -> None
     control, baseline = runs[NULL_CONTROL], runs["uniform"]
     assert control.key_seed == 1 + 2**32
     assert (control.train_indices == baseline.train_indices).all()
-    assert plan.answers[control.key] == control.key
+    assert plan.sources[control.key] == ()
 
 
 CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], int]] = {
@@ -115,6 +118,20 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], int]] = {
         [{"imbalance": "none"}, {"imbalance_factor": 2.0}, {"imbalance_factor": 4.0}],
         {"arms": ("balanced", "focal", "balanced_softmax"), "null_control": True},
         2 + 3 + 3,  # without an imbalance balanced is uniform
+    ),
+    "tuned arms, an equal one, and an arm that one of them may be": (
+        [],
+        {
+            "arms": (
+                "logit_adjusted:tau=best(1,2)",
+                "logit_adjusted",
+                "vector_scaling:gamma=0:tau=best(1,2)",
+                "focal:best",
+            ),
+            "baseline": "uniform:best",
+            "null_control": True,
+        },
+        3,
     ),
     "an equal one as the baseline": (
         [{"imbalance": "none"}],
@@ -142,7 +159,7 @@ def test_what_describes_a_plan_holds_its_runs(make: Any) -> None:
     plan = make({"imbalance_factor": 4.0}, {"imbalance": "step", "imbalance_factor": 4.0},
                 arms=("balanced", "tau_norm", "uniform"), null_control=True)  # fmt: skip
     study = describe(plan, CPU)
-    assert set(study.run_keys) == set(plan.answers)
+    assert set(study.run_keys) == set(plan.sources)
     assert study.arm_names == ("uniform", "balanced", "tau_norm", NULL_CONTROL)
     assert study.environment.cpu_threads == 2
     for cell, stored in study.cells.items():

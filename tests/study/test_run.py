@@ -240,7 +240,7 @@ def test_the_null_control_is_the_baseline_under_other_keys(tiny_config: StudyCon
     baseline = next(run for run in plan.runs if run.key == its_baseline)
     np.testing.assert_array_equal(control.train_indices, baseline.train_indices)
     assert control.key_seed != baseline.key_seed
-    assert plan.answers[control.key] == control.key
+    assert plan.sources[control.key] == ()
 
 
 @pytest.mark.fault(52)

@@ -1,0 +1,35 @@
+"""Which of a tuned arm's candidates is its run: the choice that validation examples make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cwjax.analysis.evaluation import Evaluation
+from cwjax.analysis.metrics import METRICS, score_of
+from cwjax.store.schema import RunRecord
+
+
+def best_on_validation(
+    candidates: Sequence[RunRecord], validation_labels: np.ndarray, metric: str
+) -> RunRecord:
+    """The candidate with the best score on validation; test logits are not looked at.
+
+    Equal scores are told apart by the balanced log loss on validation, then by the order. Diverged
+    runs are chosen only where there is no other.
+
+    Args:
+        candidates: runs of one seed, at least one, in the order of the grid.
+        validation_labels: int `[num_validation]`.
+        metric: a name in `METRICS`.
+    """
+
+    def rank(record: RunRecord) -> tuple[float, float]:
+        evaluation = Evaluation(record.validation_logits, validation_labels, record.class_counts)
+        score = score_of(metric, evaluation)
+        sign = -1 if METRICS[metric].higher_is_better else 1
+        return sign * score, score_of("balanced_nll", evaluation)
+
+    ok = [record for record in candidates if record.status == "ok"]
+    return min(ok, key=rank) if ok else candidates[0]
