@@ -59,9 +59,12 @@ def _about_cell(cell: Cell) -> str:
     split = next(iter(cell.splits.values()))
     counts, num_test = split.class_counts, len(split.test_indices)
     anew = " that each seed draws anew" * (cell.data.test_split == "per-seed")
+    by_seed = {seed: each.validation_counts.tolist() for seed, each in cell.splits.items()}
+    not_validated = words.not_validated(cell.dataset.class_names, by_seed)
     return (
         f"{cell.dataset.name}: {counts.sum():,} training examples, {counts.min():,} to "
         f"{counts.max():,} per class; {num_test:,} test examples{anew}"
+        + (f"; validation scores {not_validated}" if not_validated else "")
     )
 
 

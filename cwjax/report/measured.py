@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TypeAlias
 
@@ -51,22 +51,30 @@ def facts(study: StudyFile) -> dict[str, str]:
 def data_facts(cell: StoredCell) -> dict[str, str]:
     """The data of a cell: name -> value."""
     dataset = cell.dataset
-    counts = {", ".join(map(str, counts)) for counts in cell.class_counts.values()}
     values = {
         "data set": dataset.name,
         "fingerprint (SHA-256)": dataset.fingerprint,
         "inputs": " × ".join(map(str, dataset.input_shape)),
         "training file": f"{dataset.num_train:,} examples",
         "test examples": f"{dataset.num_test:,}",
-        "training examples per class": counts.pop() if len(counts) == 1 else "differ by seed",
+        "training examples per class": _counts_text(cell.class_counts),
+        "validation examples per class": _counts_text(cell.validation_counts),
     }
     if cell.data.test_split == "per-seed":
         values["test examples"] = "a fifth of all examples, drawn anew by each seed"
+    not_validated = words.not_validated(dataset.class_names, cell.validation_counts)
+    if not_validated is not None:
+        values["validation scores"] = not_validated
     for number, note in enumerate(dataset.notes, start=1):
         values[f"note {number}"] = note
     for arm, same in cell.equal_arms.items():
         values[f"arm {arm}"] = f"has the same settings as {same} here: trained once"
     return values
+
+
+def _counts_text(by_seed: Mapping[int, Sequence[int]]) -> str:
+    texts = {", ".join(map(str, counts)) for counts in by_seed.values()}
+    return texts.pop() if len(texts) == 1 else "differ by seed" if texts else "not recorded"
 
 
 def _code_text(code: CodeIdentity) -> str:

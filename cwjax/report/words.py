@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 from cwjax.analysis.decision import Claim, Key
@@ -580,6 +580,25 @@ def training_notes(study: StudyComparison) -> list[str]:
                 f"{they_have} not learnt them; where networks are trained, consider more epochs."
             )
     return sentences
+
+
+def not_validated(
+    class_names: Sequence[str], validation_counts: Mapping[int, Sequence[int]]
+) -> str | None:
+    """What validation scores leave out; None where every seed validates on every class.
+
+    Args:
+        class_names: one name per class.
+        validation_counts: of each class, by seed.
+    """
+    lacking = [
+        repr(class_name)
+        for class_name, *counts in zip(class_names, *validation_counts.values(), strict=True)
+        if 0 in counts
+    ]
+    if not lacking:
+        return None
+    return f"leave out {listed(lacking)}, too rare to validate on"
 
 
 def seeds_note(family_size: int, num_seeds: int, confidence: float) -> str | None:

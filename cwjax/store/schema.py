@@ -121,6 +121,8 @@ class StoredCell:
     split_sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Test examples, and training examples before they were made imbalanced, by seed; empty where
     all seeds share one test split."""
+    validation_counts: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """Validation examples of each class `[num_classes]`, by seed."""
     width: int | None = None
     """Runs side by side in one program; None on CPU, or before the first run."""
 
@@ -367,9 +369,11 @@ def _check_study(study: StudyFile, name: str) -> None:
         sizes = (stored.dataset.num_train, stored.dataset.num_test, *stored.dataset.input_shape)
         _require(min(sizes) >= 1, name, f"{place}.dataset", "a size is below 1")
         _require(stored.class_counts.keys() == set(seeds), name, f"{place}.class_counts")
-        for counts in stored.class_counts.values():
-            fits = len(counts) == len(classes) and min(counts) >= 0
-            _require(fits, name, f"{place}.class_counts", "not one count per class")
+        _require(stored.validation_counts.keys() <= set(seeds), name, f"{place}.validation_counts")
+        for which in ("class_counts", "validation_counts"):
+            for counts in getattr(stored, which).values():
+                fits = len(counts) == len(classes) and min(counts) >= 0
+                _require(fits, name, f"{place}.{which}", "not one count per class")
         own_splits = set(seeds) if stored.data.test_split == "per-seed" else set()
         _require(stored.split_sizes.keys() == own_splits, name, f"{place}.split_sizes")
         _require(min(map(min, stored.split_sizes.values()), default=1) >= 1, name,

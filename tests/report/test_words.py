@@ -298,3 +298,11 @@ def test_nothing_is_hidden() -> None:
     assert words.visible("a\x1b[31mb\u202ec\x00\ud800") == r"a\x1b[31mb\u202ec\x00\ud800"
     assert words.visible("家 é 👩\u200d🔬") == "家 é 👩\u200d🔬"
     assert words.one_line("a\n b\tc") == "a b c"
+
+
+def test_not_validated() -> None:
+    names = ("cat", "dog", "eel")
+    assert words.not_validated(names, {0: [3, 1, 1], 1: [3, 1, 2]}) is None
+    assert words.not_validated(names, {}) is None
+    said = words.not_validated(names, {0: [3, 0, 1], 1: [3, 1, 0]})
+    assert said == "leave out 'dog' and 'eel', too rare to validate on"
