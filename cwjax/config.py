@@ -339,6 +339,9 @@ class DesignConfig:
     [default: about five]."""
     null_control: bool = False
     """Train the baseline again under other random keys: a difference seen there is noise."""
+    equal_length_baseline: bool = False
+    """Train uniform also for as long as the longest arm of two stages, as the arm long_uniform: is
+    it the method, or the longer training?"""
     train: TrainConfig = field(default_factory=TrainConfig)
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
 

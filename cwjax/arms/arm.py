@@ -18,10 +18,15 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import numpy as np
 
 from cwjax.arms.settings import Range, Setting, find_setting, settings_of
+from cwjax.config import TrainConfig
 from cwjax.errors import ConfigError, suggestion
 
-Kind = Literal["class_weights", "training", "two_stage", "post_hoc"]
+Kind = Literal["class_weights", "training", "longer", "two_stage", "post_hoc"]
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+STAGE_STEPS = 500
+"""Optimiser steps that a second stage or a deferred phase has at least, unless settings say less:
+fewer leave a method's weights, head or scales near where they began."""
 
 COMMON_SETTINGS = (
     Setting("lr", Range(1e-6, 1e6), 1.0),
@@ -219,6 +224,12 @@ class ArmContext:
     num_epochs: int  # of the first stage
     normalization: str = "examples"  # of class weights: examples or classes
     weight_decay: float = 0.0  # of arms that do not say
+    batch_size: int = TrainConfig.batch_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch on whole batches: a smaller last one not every model uses."""
+        return max(1, int(self.class_counts.sum()) // self.batch_size)
 
     @property
     def num_classes(self) -> int:

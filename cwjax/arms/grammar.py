@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -127,17 +128,22 @@ def _common_fields(arm: Arm, context: ArmContext) -> dict[str, float]:
     }
 
 
-def total_epochs(arm: Arm, num_epochs: int) -> int:
-    """Epochs that a run of the arm trains, a second stage of at least one included.
+def total_epochs(arm: Arm, num_epochs: int, steps_per_epoch: int) -> int:
+    """Epochs that a run of the arm trains, those of a second stage included.
+
+    A second stage has at least one, its share `epochs=` of the first stage's, and as many as
+    `min_steps=` take.
 
     Args:
         arm: any arm.
         num_epochs: epochs of the first stage.
+        steps_per_epoch: optimiser steps of an epoch.
     """
-    if arm.kind != "two_stage":
+    if arm.kind not in ("two_stage", "longer"):
         return num_epochs
-    share: float = dict(arm.settings)["epochs"]  # of the first stage
-    return num_epochs + max(1, round(share * num_epochs))
+    settings = dict(arm.settings)
+    share, min_steps = float(settings["epochs"]), float(settings.get("min_steps", 0))
+    return num_epochs + max(1, round(share * num_epochs), math.ceil(min_steps / steps_per_epoch))
 
 
 class ArmDescription(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 Leaf: TypeAlias = Any
 
 NEVER = np.iinfo(np.int32).max
-"""The epoch that is never reached: `second_stage_from` of an arm with one stage."""
+"""The epoch that is never reached: `second_stage_from` of an arm with one stage, and the like."""
 
 SECOND_STAGE_CRT = 1  # `second_stage_head`: the head is drawn anew and trained alone
 SECOND_STAGE_LWS = 2  # `second_stage_head`: the head is frozen too, one scale a class is trained
@@ -42,6 +42,7 @@ class ArmRow(NamedTuple):
     second_stage_from: Leaf  # [] int32: epoch from which the features are frozen
     second_stage_head: Leaf  # [] int32: 0 none, 1 head trained anew, 2 one scale a class trained
     second_stage_exponent: Leaf  # [] q of the second stage
+    second_stage_rate: Leaf  # [] multiplies the learning rate in the second stage
     learning_rate_factor: Leaf  # [] multiplies the study's learning rate
     weight_decay: Leaf  # [] of all parameters, as the optimiser of that name takes it in PyTorch
     input_fill: Leaf  # [num_features] stands in for a missing feature; [0] for images
@@ -75,6 +76,7 @@ def uniform_row(num_classes: int) -> ArmRow:
         second_stage_from=np.asarray(NEVER, np.int32),
         second_stage_head=np.asarray(0, np.int32),
         second_stage_exponent=np.asarray(1, np.float32),
+        second_stage_rate=np.asarray(1, np.float32),
         learning_rate_factor=np.asarray(1, np.float32),
         weight_decay=np.asarray(0, np.float32),
         input_fill=np.zeros(0, np.float32),

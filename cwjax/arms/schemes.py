@@ -6,6 +6,7 @@ returns the neutral row with the fields replaced that the scheme is about.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from cwjax.arms import class_weights as formulas
 from cwjax.arms.arm import (
     SCHEMES,
+    STAGE_STEPS,
     UNIFORM,
     Arm,
     ArmContext,
@@ -28,10 +30,11 @@ from cwjax.arms.row import (
     replace,
     uniform_row,
 )
-from cwjax.arms.settings import AtLeastOne, AtLeastZero, BelowOne, Fraction, Positive, Range
+from cwjax.arms.settings import AtLeastOne, AtLeastZero, BelowOne, Fraction, Positive, Range, Whole
 
 MixingAlpha = Annotated[float, Range(0.01, 100)]
 StageLength = Annotated[float, Range(0, 10, "(]")]  # of the second stage, in first stages
+Steps = Annotated[int, Whole(0, 10**6)]
 
 
 # Class weights -----------------------------------------------------------------------------------
@@ -255,12 +258,20 @@ def remix(
     kind="two_stage",
     needs_head=True,
 )
-def crt(context: ArmContext, *, epochs: StageLength = 0.2) -> ArmRow:
+def crt(
+    context: ArmContext,
+    *,
+    epochs: StageLength = 0.2,
+    min_steps: Steps = STAGE_STEPS,
+    second_lr: Positive = 1.0,
+) -> ArmRow:
     """Classifier re-training: a second stage trains a new head alone.
 
     epochs: length of the second stage, in first stages.
+    min_steps: optimiser steps that it has at least.
+    second_lr: factor of its learning rate, besides lr.
     """
-    return _two_stage_row(context, SECOND_STAGE_CRT)
+    return _two_stage_row(context, SECOND_STAGE_CRT, second_lr)
 
 
 @scheme(
@@ -268,12 +279,32 @@ def crt(context: ArmContext, *, epochs: StageLength = 0.2) -> ArmRow:
     source="Kang et al. 2020",
     kind="two_stage",
 )
-def lws(context: ArmContext, *, epochs: StageLength = 0.2) -> ArmRow:
+def lws(
+    context: ArmContext,
+    *,
+    epochs: StageLength = 0.2,
+    min_steps: Steps = STAGE_STEPS,
+    second_lr: Positive = 1.0,
+) -> ArmRow:
     """Learnable weight scaling: a second stage trains one factor per class alone.
 
     epochs: length of the second stage, in first stages.
+    min_steps: optimiser steps that it has at least.
+    second_lr: factor of its learning rate, besides lr.
     """
-    return _two_stage_row(context, SECOND_STAGE_LWS)
+    return _two_stage_row(context, SECOND_STAGE_LWS, second_lr)
+
+
+@scheme(formula="w_c = 1, for more epochs", source="", kind="longer")
+def long_uniform(
+    context: ArmContext, *, epochs: StageLength = 0.2, min_steps: Steps = STAGE_STEPS
+) -> ArmRow:
+    """Plain cross-entropy for as long as an arm of two stages: is it the method, or the training?
+
+    epochs: how much longer, in first stages.
+    min_steps: optimiser steps that it is longer at least.
+    """
+    return uniform_row(context.num_classes)
 
 
 # What schemes share ------------------------------------------------------------------------------
@@ -292,11 +323,21 @@ def weighted_row(context: ArmContext, weights: np.ndarray, drw: float = 0.0) -> 
 
 
 def _class_weight_fields(context: ArmContext, weights: np.ndarray, drw: float) -> dict[str, Any]:
-    """Row fields of class weights that act from epoch round(drw·E); none where they never act."""
-    deferred_from = round(drw * context.num_epochs)
-    if deferred_from >= context.num_epochs or np.all(weights.astype(np.float32) == 1):
+    """Row fields of class weights that act after the share drw of the epochs; none if all are 1."""
+    if np.all(weights.astype(np.float32) == 1):
         return {}  # so that the row equals the unweighted one, and is recognised as such
-    return {"class_weights": weights, "deferred_from": deferred_from}
+    return {"class_weights": weights, "deferred_from": _deferred_epoch(context, drw)}
+
+
+def _deferred_epoch(context: ArmContext, share: float) -> int:
+    """`round(share·E)`, or earlier: what begins there has `STAGE_STEPS` steps or half of the run.
+
+    Args:
+        context: of the run; E is its number of epochs.
+        share: of the epochs that come before, in [0, 1).
+    """
+    length = math.ceil(min(STAGE_STEPS / context.steps_per_epoch, context.num_epochs / 2))
+    return min(round(share * context.num_epochs), context.num_epochs - length)
 
 
 def _weights_of(arm: Arm, context: ArmContext) -> np.ndarray:
@@ -311,10 +352,11 @@ def _log_prior(context: ArmContext) -> np.ndarray:
     return log_prior
 
 
-def _two_stage_row(context: ArmContext, second_stage_head: int) -> ArmRow:
+def _two_stage_row(context: ArmContext, second_stage_head: int, second_lr: float) -> ArmRow:
     return replace(
         uniform_row(context.num_classes),
         second_stage_from=context.num_epochs,
         second_stage_head=second_stage_head,
         second_stage_exponent=0,
+        second_stage_rate=second_lr,
     )

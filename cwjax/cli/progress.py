@@ -43,7 +43,15 @@ def print_plan(plan: Plan, study: StudyFile, directory: Path) -> None:
     )
     if note:
         terminal.say(note)
-    cells = list(plan.cells.values())
+    cells, batch_size = list(plan.cells.values()), plan.design.train.batch_size
+    short = words.stages_note(
+        {
+            run.key.arm: [n * (len(run.train_indices) // batch_size) for n in run.stages]
+            for run in plan.runs
+        }
+    )
+    if short:
+        terminal.say(f"note: {short}")
     if len(cells) == 1:
         terminal.say(_about_cell(cells[0]))
     else:

@@ -22,6 +22,7 @@ from cwjax.config import (
 )
 from cwjax.models.estimators import ESTIMATORS, PREFIX, is_estimator
 from cwjax.report import words
+from cwjax.store.contents import CellContents
 from cwjax.store.schema import CodeIdentity, RunRecord, StoredArm, StoredCell, StudyFile
 
 _Config: TypeAlias = DataConfig | TrainConfig | AnalysisConfig
@@ -132,6 +133,12 @@ def class_order(cell: StoredCell) -> np.ndarray:
 def recalls(runs: Sequence[RunRecord]) -> np.ndarray:
     """Recall of each class `[num_runs, num_classes]`, NaN for a class absent from the test set."""
     return np.stack([run.class_scores["recall"] for run in runs])
+
+
+def stage_steps(contents: CellContents) -> dict[str, tuple[int, ...]]:
+    """Optimiser steps of each stage of an arm's first run, for every arm trained in steps."""
+    first = {record.key.arm: record.stage_steps for record in reversed(contents.records)}
+    return {arm: first[arm] for arm in contents.arms if first.get(arm)}
 
 
 def span(low: int, high: int) -> str:

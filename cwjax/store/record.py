@@ -83,6 +83,7 @@ def trained_record(
         class_weights=finished.run.row.class_weights,
         head_kernel=finished.head_kernel,
         head_bias=finished.head_bias,
+        stage_steps=finished.stage_steps,
     )
     outputs = (losses, finished.test_logits, finished.validation_logits)
     if not all(np.isfinite(output).all() for output in outputs):

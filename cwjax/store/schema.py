@@ -231,6 +231,8 @@ class RunRecord:
     """float32 `[num_classes]`"""
     test_indices: np.ndarray | None = None
     """int32 `[num_test]`, into the data set's examples, ascending; None: its own test split."""
+    stage_steps: tuple[int, ...] = ()
+    """Optimiser steps of each stage of training; none where it was not trained in steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +244,7 @@ class RunHeader:
     status: Status
     scores: dict[str, float | None]
     chosen: dict[str, float]
+    stage_steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -429,6 +432,7 @@ def run_to_bytes(record: RunRecord) -> bytes:
         status=record.status,
         scores=defined_scores(record),
         chosen=record.chosen,
+        stage_steps=record.stage_steps,
     )
     arrays = {
         **{f"{group}/{name}": a for group in _GROUPS for name, a in getattr(record, group).items()},
@@ -472,6 +476,7 @@ def run_from_npz(content: BinaryIO, name: str) -> RunRecord:
         status=header.status,
         scores={metric: _number(score) for metric, score in header.scores.items()},
         chosen=header.chosen,
+        stage_steps=header.stage_steps,
         class_scores=groups["class_scores"],
         history=groups["history"],
         **{array: arrays[array] for array in _ARRAYS},

@@ -406,7 +406,7 @@ class _Driver:
         arm = arms[key.arm]
         if arm.kind != "post_hoc":
             return dataclasses.replace(source, key=key)
-        untrained = dataclasses.replace(source, key=key, history={})  # no history of its own
+        untrained = dataclasses.replace(source, key=key, history={}, stage_steps=())
         if source.status != "ok":
             return untrained
         cell = self._plan.cells[key.cell]

@@ -52,6 +52,16 @@ class Run:
     num_epochs: int
 
     @property
+    def stages(self) -> tuple[int, ...]:
+        """Epochs of each stage: one begins where class weights set in or the features are frozen.
+
+        They sum to `num_epochs`.
+        """
+        starts = {int(self.row.deferred_from), int(self.row.second_stage_from)}
+        inner = sorted(start for start in starts if 0 < start < self.num_epochs)
+        return tuple(np.diff([0, *inner, self.num_epochs]).tolist())
+
+    @property
     def num_examples(self) -> int:
         """Examples that training sees over all epochs; an estimator sees each once."""
         return max(1, self.num_epochs) * len(self.train_indices)
@@ -115,6 +125,7 @@ class RunFinished:
     validation_logits: np.ndarray  # float32 [num_validation, num_classes]
     head_kernel: np.ndarray  # float32 [num_features, num_classes]; of an estimator [0, num_classes]
     head_bias: np.ndarray  # float32 [num_classes]; of an estimator 0
+    stage_steps: tuple[int, ...] = ()  # optimiser steps of each of `run.stages`; of an estimator ()
 
 
 @dataclass(frozen=True, eq=False)

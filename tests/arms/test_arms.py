@@ -169,7 +169,7 @@ def test_the_list_of_arms_says_what_one_needs_to_know() -> None:
     assert rows["tau_norm"].settings == "tau="
     assert rows["focal"].source == "Lin et al. 2017"
     assert all(row.formula for row in rows.values())
-    assert all(row.source for row in rows.values() if row.name != "uniform")
+    assert all(row.source for row in rows.values() if "uniform" not in row.name)
 
 
 @pytest.mark.fault(37)
@@ -205,11 +205,21 @@ def test_post_hoc_arms_have_no_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "num_epochs", "expected"),
-    [("crt", 10, 12), ("lws:epochs=0.5", 10, 15), ("crt", 1, 2), ("balanced", 10, 10)],
+    ("spec", "num_epochs", "steps_per_epoch", "expected"),
+    [
+        ("crt", 10, 1000, 12),
+        ("lws:epochs=0.5", 10, 1000, 15),
+        ("crt", 1, 1000, 2),
+        ("balanced", 10, 1, 10),
+        ("crt", 12, 22, 12 + 23),  # 22 epochs would be 484 steps
+        ("long_uniform", 12, 22, 12 + 23),
+        ("crt:min_steps=100", 12, 22, 12 + 5),
+        ("crt:min_steps=0", 12, 22, 12 + 2),
+        ("crt:min_steps=0:epochs=0.01", 12, 22, 12 + 1),
+    ],
 )
-def test_total_epochs(spec: str, num_epochs: int, expected: int) -> None:
-    assert total_epochs(parse_arm(spec), num_epochs) == expected
+def test_total_epochs(spec: str, num_epochs: int, steps_per_epoch: int, expected: int) -> None:
+    assert total_epochs(parse_arm(spec), num_epochs, steps_per_epoch) == expected
 
 
 def test_rows_are_equal_where_every_field_is() -> None:

@@ -19,7 +19,7 @@ from cwjax.arms.row import ArmRow, replace, uniform_row
 K = 10
 BATCH = 56
 COUNTS = np.array([5421, 3249, 1948, 1167, 700, 419, 251, 150, 90, 54])
-CONTEXT = ArmContext(COUNTS, COUNTS, tuple(map(str, range(K))), num_epochs=10)
+CONTEXT = ArmContext(COUNTS, COUNTS, tuple(map(str, range(K))), num_epochs=10, batch_size=1)
 SPECS = [
     *(str(arm) for arm in parse_arms(["all"]) if arm.kind != "post_hoc"),
     "focal:gamma=0.5:weights=balanced",

@@ -16,7 +16,7 @@ LOG_PRIOR = np.log([400 / 504, 100 / 504, 4 / 504])
 def context(counts: np.ndarray = COUNTS, **changes) -> ArmContext:
     names = tuple(f"class {index}" for index in range(len(counts)))
     fields = {"class_counts": counts, "weight_counts": counts, "class_names": names}
-    return ArmContext(**{**fields, "num_epochs": 10, **changes})
+    return ArmContext(**{**fields, "num_epochs": 10, "batch_size": 1, **changes})
 
 
 def row_of(spec: str, **changes) -> ArmRow:
@@ -34,7 +34,8 @@ def row_of(spec: str, **changes) -> ArmRow:
         ("inverse_power:gamma=0", {}),
         ("effective_number:beta=0", {}),
         ("balanced:drw=0.8", {"class_weights": [0.42, 1.68, 42], "deferred_from": 8}),
-        ("balanced:drw=0.99", {}),  # round(9.9) = 10: the weights never act
+        # round(9.9) = 10, but one epoch has the 500 steps that they act at least.
+        ("balanced:drw=0.99", {"class_weights": [0.42, 1.68, 42], "deferred_from": 9}),
         ("focal", {"focal_gamma": 2}),
         (
             "focal:gamma=1:weights=balanced:drw=0.5",
@@ -70,6 +71,28 @@ def test_rows_by_hand(spec: str, fields: dict) -> None:
         np.testing.assert_allclose(actual, wanted, rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "num_epochs", "deferred_from"),
+    [
+        (1, 10, 8),  # 504 steps an epoch: one would do
+        (3, 10, 7),  # 168: three epochs have 500
+        (4, 10, 6),  # 126: four, which is still less than half of the run
+        (56, 10, 5),  # 9: half of the run
+        (56, 11, 5),
+        (56, 1, 0),
+        (1000, 10, 5),  # no whole batch
+        (1, 1000, 800),
+    ],
+)
+def test_deferred_weights_act_for_500_steps_or_half_of_the_run(
+    batch_size: int, num_epochs: int, deferred_from: int
+) -> None:
+    row = row_of("balanced:drw=0.8", batch_size=batch_size, num_epochs=num_epochs)
+    assert row.deferred_from == deferred_from
+    early = row_of("balanced:drw=0.1", batch_size=batch_size, num_epochs=num_epochs)
+    assert early.deferred_from == min(deferred_from, round(0.1 * num_epochs))
+
+
 def test_ldam_by_hand() -> None:
     row = row_of("ldam")
     # n^(-1/4) relative to the rarest class: (4/400)^(1/4), (4/100)^(1/4), 1.
@@ -85,6 +108,7 @@ def test_the_neutral_row_is_the_identity_of_every_field() -> None:
     row = uniform_row(3)
     ones = {"class_weights", "logit_scale", "class_counts", "scale"}
     ones |= {"sampling_exponent", "second_stage_exponent", "learning_rate_factor", "input_spread"}
+    ones |= {"second_stage_rate"}
     special = {"remix_kappa": np.inf, "second_stage_from": NEVER}
     for name, leaf in row._asdict().items():
         assert np.all(leaf == special.get(name, float(name in ones))), name
@@ -127,7 +151,7 @@ def test_label_aware_smoothing_on_balanced_data_is_the_tail() -> None:
 def test_every_arm_has_a_row_on_mnist_long_tailed() -> None:
     counts = np.array([5421, 3249, 1948, 1167, 700, 419, 251, 150, 90, 54])
     rows = [arm_row(arm, context(counts)) for arm in parse_arms(["all"]) if arm.kind != "post_hoc"]
-    assert sum(row_bytes(row) == row_bytes(uniform_row(10)) for row in rows) == 1
+    assert sum(row_bytes(row) == row_bytes(uniform_row(10)) for row in rows) == 2  # long
     for row in rows:
         assert [leaf.dtype for leaf in row] == [leaf.dtype for leaf in uniform_row(10)]
         assert [leaf.shape for leaf in row] == [leaf.shape for leaf in uniform_row(10)]

@@ -300,6 +300,14 @@ def test_nothing_is_hidden() -> None:
     assert words.one_line("a\n b\tc") == "a b c"
 
 
+def test_stages_that_are_too_short() -> None:
+    assert words.stages_note({"uniform": [20], "crt": [20, 500]}) is None
+    said = words.stages_note({"uniform": [20], "crt": [600, 499], "ldam": [1, 1], "lws": [9, 500]})
+    assert said is not None
+    assert said.startswith("the last stage of crt (499 steps) and ldam (1 step) is shorter than")
+    assert said.endswith("give more --num-epochs")
+
+
 def test_not_validated() -> None:
     names = ("cat", "dog", "eel")
     assert words.not_validated(names, {0: [3, 1, 1], 1: [3, 1, 2]}) is None

@@ -329,6 +329,22 @@ def test_uniform_is_plain_flax_and_optax_bit_for_bit(tiny_dataset: Dataset) -> N
     assert not np.array_equal(params_after([run], 50)[0][0], jax.tree.leaves(expected)[0])
 
 
+def test_steps_of_every_stage_are_counted(tiny_dataset: Dataset) -> None:
+    plain = make_run(0)
+    crt = make_run(1, num_epochs=5, second_stage_from=2, second_stage_head=1)
+    deferred = make_run(2, deferred_from=1, class_weights=[1, 2, 3])
+    engine = make_engine(tiny_dataset, default_lanes(width=None))
+    found = {
+        event.run: (event.run.stages, event.stage_steps)
+        for event in engine.train([plain, crt, deferred])
+        if isinstance(event, RunFinished)
+    }
+    # 40 examples in batches of 16 are 3 steps.
+    assert found[plain] == ((2,), (6,))
+    assert found[crt] == ((2, 3), (6, 9))
+    assert found[deferred] == ((1, 1), (3, 3))
+
+
 def test_second_stage_trains_the_head_alone(tiny_dataset: Dataset) -> None:
     """Both cRT and LWS leave the features of the first stage untouched, bit for bit."""
     stage = {"second_stage_from": 2, "second_stage_exponent": 0}
