@@ -12,7 +12,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
@@ -112,11 +112,15 @@ class Scheme:
     own_settings: tuple[Setting, ...]
     function: Callable[..., Any]
     needs_head: bool = False
+    weight_decay: float | None = None
 
     @property
     def settings(self) -> tuple[Setting, ...]:
         """All that an arm of the scheme takes."""
-        return self.own_settings + (() if self.kind == "post_hoc" else COMMON_SETTINGS)
+        if self.kind == "post_hoc":
+            return self.own_settings
+        rate, decay = COMMON_SETTINGS
+        return (*self.own_settings, rate, replace(decay, default=self.weight_decay))
 
     @property
     def about(self) -> str:
@@ -169,7 +173,12 @@ def schemes_in_order(kind: Kind | None = None) -> list[Scheme]:
 
 
 def scheme(
-    *, formula: str, source: str, kind: Kind = "training", needs_head: bool = False
+    *,
+    formula: str,
+    source: str,
+    kind: Kind = "training",
+    needs_head: bool = False,
+    weight_decay: float | None = None,
 ) -> Callable[[Function], Function]:
     """Register the decorated function as a scheme; its keyword-only parameters are the settings.
 
@@ -183,6 +192,7 @@ def scheme(
         kind: see `Arm.kind`.
         needs_head: the scheme reads or replaces the model's head, which a module that only
             returns logits does not show.
+        weight_decay: default of the setting of that name [default: the study's].
     """
 
     def register(function: Function) -> Function:
@@ -192,7 +202,9 @@ def scheme(
             raise ConfigError(
                 f"scheme {name}: every arm has a setting {min(taken)} already: rename it"
             )
-        SCHEMES[name] = Scheme(name, kind, formula, source, settings, function, needs_head)
+        SCHEMES[name] = Scheme(
+            name, kind, formula, source, settings, function, needs_head, weight_decay
+        )
         return function
 
     return register

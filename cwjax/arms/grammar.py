@@ -20,6 +20,7 @@ import numpy as np
 
 from cwjax.arms import posthoc, schemes  # noqa: F401  (they register their schemes)
 from cwjax.arms.arm import (
+    COMMON_SETTINGS,
     SCHEMES,
     Arm,
     ArmContext,
@@ -28,7 +29,7 @@ from cwjax.arms.arm import (
     schemes_in_order,
 )
 from cwjax.arms.class_weights import check_class_counts
-from cwjax.arms.row import ArmRow, replace
+from cwjax.arms.row import MAY_BE_INFINITE, ArmRow, replace
 from cwjax.arms.settings import key_values
 from cwjax.errors import ConfigError, one_line
 
@@ -110,8 +111,8 @@ def arm_row(arm: Arm, context: ArmContext) -> ArmRow:
         with np.errstate(over="ignore"):  # the check below says it better
             row: ArmRow = SCHEMES[arm.scheme].function(context, **arm.own_settings)
             row = replace(row, **_common_fields(arm, context))
-        for field, leaf in row._replace(remix_kappa=0)._asdict().items():
-            if not np.isfinite(leaf).all():
+        for field, leaf in row._asdict().items():
+            if field not in MAY_BE_INFINITE and not np.isfinite(leaf).all():
                 raise ConfigError(f"its {field} is not finite in float32; give smaller settings")
     except ConfigError as error:
         raise ConfigError(f"arm {str(arm)!r}: {error}") from None
@@ -164,7 +165,8 @@ def list_arms() -> tuple[ArmDescription, ...]:
             scheme.formula,
             ":".join(
                 f"{setting.name}={_default_text(setting.default, setting.is_required)}"
-                for setting in scheme.own_settings
+                for setting in scheme.settings
+                if setting not in COMMON_SETTINGS
             ),
             scheme.source,
             scheme.about,

@@ -53,11 +53,12 @@ class Run:
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """Epochs of each stage: one begins where class weights set in or the features are frozen.
+        """Epochs of each stage, which sum to `num_epochs`.
 
-        They sum to `num_epochs`.
+        A stage begins where class weights set in, mixing ends or the features are frozen.
         """
-        starts = {int(self.row.deferred_from), int(self.row.second_stage_from)}
+        row = self.row
+        starts = {*map(int, (row.deferred_from, row.mixing_until, row.second_stage_from))}
         inner = sorted(start for start in starts if 0 < start < self.num_epochs)
         return tuple(np.diff([0, *inner, self.num_epochs]).tolist())
 
