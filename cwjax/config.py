@@ -323,8 +323,9 @@ class DesignConfig:
     """What is trained and compared in every cell of a study."""
 
     arms: tuple[str, ...] = ("uniform", "balanced")
-    """Schemes with their settings, e.g. focal:gamma=1,2 (two arms); all: every scheme
-    (--list-arms shows them)."""
+    """Schemes with their settings, e.g. focal:gamma=1,2 (two arms); standard: eight, one of each
+    idea (uniform, balanced, inverse_power, logit_adjusted, ldam, class_balanced_sampling, crt,
+    posthoc_logit_adjusted); all: every scheme (--list-arms shows them)."""
     baseline: str = "uniform"
     """The arm that the others are compared with; trained whether listed in --arms or not."""
     num_seeds: int = 10

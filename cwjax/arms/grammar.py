@@ -2,7 +2,7 @@
 
 `name(:key=value[,value…])*`: several values make several arms, e.g. `logit_adjusted:tau=0.5,1,2`; a
     value may be a class-weight scheme, e.g. `focal:weights=effective_number(0.9999)`; `all` is
-    every scheme at its defaults.
+    every scheme at its defaults, `standard` are those of `STANDARD_ARMS`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,21 @@ from cwjax.arms.row import MAY_BE_INFINITE, ArmRow, replace
 from cwjax.arms.settings import key_values
 from cwjax.errors import ConfigError, one_line
 
-ALL = "all"
+ALL, STANDARD = "all", "standard"
+STANDARD_ARMS = (
+    "uniform",
+    "balanced",
+    "inverse_power",
+    "logit_adjusted",
+    "ldam",
+    "class_balanced_sampling",
+    "crt",
+    "posthoc_logit_adjusted",
+)
+"""One arm of each idea: weights, mild weights, the prior in the loss, margins with deferred
+weights, sampling, two stages, a correction afterwards; what is mostly a variant of one is not here,
+nor what is not made for imbalance (focal, smoothing, mixing)."""
+
 _COMMA_OUTSIDE_PARENTHESES = r",(?![^()]*\))"
 
 
@@ -181,6 +195,9 @@ def _default_text(default: Any, is_required: bool) -> str:
 
 def _expand(spec: str) -> Iterator[Arm]:
     """The arms of one text: the product of the values of its settings."""
+    if spec == STANDARD:
+        yield from (find_scheme(name).arm({}) for name in STANDARD_ARMS)
+        return
     if spec == ALL:
         for scheme in schemes_in_order():
             if not any(setting.is_required for setting in scheme.settings):

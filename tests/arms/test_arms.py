@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
@@ -11,9 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cwjax.arms.arm import SCHEMES, ArmContext, scheme
-from cwjax.arms.grammar import arm_row, list_arms, parse_arm, parse_arms, total_epochs
+from cwjax.arms.grammar import (
+    STANDARD_ARMS,
+    arm_row,
+    list_arms,
+    parse_arm,
+    parse_arms,
+    total_epochs,
+)
 from cwjax.arms.row import ArmRow, replace, row_bytes, uniform_row
 from cwjax.arms.settings import AtLeastZero
+from cwjax.config import DesignConfig
 from cwjax.errors import ConfigError
 
 COUNTS = np.array([400, 100, 4])
@@ -246,3 +255,18 @@ def test_replace_keeps_types_and_shapes() -> None:
 def test_the_grammar_does_not_import_jax() -> None:
     code = "import sys, cwjax.arms.grammar, cwjax.arms.sampling; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_standard_arms() -> None:
+    arms = parse_arms(["standard"])
+    assert len(arms) == 8
+    assert [str(arm) for arm in arms] == list(STANDARD_ARMS)
+    assert str(arms[0]) == "uniform"  # which post-hoc arms are computed from
+    assert set(STANDARD_ARMS) <= set(names("all"))
+    with pytest.raises(ConfigError, match="arm 'crt' is given twice, by standard and crt"):
+        parse_arms(["standard", "crt"])
+
+
+def test_the_standard_arms_are_those_that_the_help_names() -> None:
+    source = inspect.getsource(DesignConfig).replace("\n    ", " ")
+    assert f"({', '.join(STANDARD_ARMS)})" in source

@@ -403,6 +403,7 @@ def test_the_second_stage_of_weight_balancing_equals_numpy(tiny_dataset: Dataset
         return [np.asarray(leaves[name][...], np.float64) for name in ("kernel", "bias")]
 
     (body, body_bias), (kernel, bias) = numbers("body"), numbers("head")
+    longest = []
     for indices, valid in zip(block.batches.indices, block.batches.valid, strict=True):
         shown = indices[valid]
         inputs = tiny_dataset.inputs[shown].reshape(len(shown), -1) / 255
@@ -413,13 +414,15 @@ def test_the_second_stage_of_weight_balancing_equals_numpy(tiny_dataset: Dataset
         errors *= weights[labels][:, None] / len(shown)
         kernel = kernel - rate * (features.T @ errors + decay * kernel)
         bias = bias - rate * (errors.sum(axis=0) + decay * bias)
-        kernel = kernel * np.minimum(1, bound / np.linalg.norm(kernel, axis=0))
+        norms = np.linalg.norm(kernel, axis=0)
+        longest.append(norms.max())
+        kernel = kernel * np.minimum(1, bound / norms)
     np.testing.assert_allclose(end.params["head"]["kernel"][...], kernel, rtol=2e-5, atol=1e-6)
     np.testing.assert_allclose(end.params["head"]["bias"][...], bias, rtol=2e-5, atol=1e-6)
     np.testing.assert_array_equal(
         end.params["body"]["kernel"][...], start.params["body"]["kernel"][...]
     )
-    assert np.linalg.norm(kernel, axis=0).max() == pytest.approx(bound)
+    assert max(longest) > bound
     np.testing.assert_array_equal(end.class_scale, np.ones(3))
 
 
