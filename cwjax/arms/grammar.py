@@ -195,11 +195,8 @@ def _default_text(default: Any, is_required: bool) -> str:
 
 def _expand(spec: str) -> Iterator[Arm]:
     """The arms of one text: the product of the values of its settings."""
-    if spec == STANDARD:
-        yield from (find_scheme(name).arm({}) for name in STANDARD_ARMS)
-        return
-    if spec == ALL:
-        for scheme in schemes_in_order():
+    if spec in (ALL, STANDARD):
+        for scheme in schemes_in_order() if spec == ALL else map(find_scheme, STANDARD_ARMS):
             if not any(setting.is_required for setting in scheme.settings):
                 yield scheme.arm({})
         return

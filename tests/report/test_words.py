@@ -314,3 +314,10 @@ def test_not_validated() -> None:
     assert words.not_validated(names, {}) is None
     said = words.not_validated(names, {0: [3, 0, 1], 1: [3, 1, 0]})
     assert said == "leave out 'dog' and 'eel', too rare to validate on"
+
+
+def test_a_verdict_that_hangs_on_one_seed_says_so() -> None:
+    differences = np.array([4.0, 13.9, 6.9, 29.0, 25.8, 17.6, -16.4, 10.6, 18.2]) / 1000
+    result = paired_comparison(np.full(9, 0.8), 0.8 + differences)
+    assert str(result).endswith(" Fragile: without seed 4 the interval would include 0.")
+    assert "Fragile" not in str(paired_comparison(np.full(9, 0.8), 0.8 + differences.clip(0.01)))
