@@ -329,7 +329,9 @@ class DesignConfig:
 
     arms: tuple[str, ...] = ("uniform", "balanced")
     """Schemes with their settings, e.g. focal:gamma=1,2 (two arms) or focal:gamma=best(1,2) (one,
-    tuned); all: every scheme (--list-arms shows them)."""
+    tuned); standard: eight, one of each idea (uniform, balanced, inverse_power, logit_adjusted,
+    ldam, class_balanced_sampling, crt, posthoc_logit_adjusted); all: every scheme (--list-arms
+    shows them)."""
     baseline: str = "uniform"
     """The arm that the others are compared with; trained whether listed in --arms or not. A tuned
     uniform arm in --arms takes the place of a uniform one that is not listed."""
@@ -349,6 +351,9 @@ class DesignConfig:
     """Tune every arm, the baseline too: nine settings of each are trained on every seed, and the
     one that is best on the seed's validation examples is compared (--list-arms shows the grids;
     NAME:best in --arms tunes one arm)."""
+    equal_length_baseline: bool = False
+    """Train uniform also for as long as the longest arm of two stages, as the arm long_uniform: is
+    it the method, or the longer training?"""
     train: TrainConfig = field(default_factory=TrainConfig)
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
 

@@ -1,7 +1,7 @@
 """Every random draw has a seed, a purpose and, where it repeats, a counter; nothing else.
 
-Draws that choose *data* (the validation cut, the subsample, the order of an epoch, mixing) are made
-on the host with NumPy, because their shapes follow the data and would make every data set compile
+Draws that choose *data* (the validation cut, subsamples, the order of an epoch, mixing) are made on
+the host with NumPy, because their shapes follow the data and would make every data set compile
 anew. Draws inside the compiled step (initial parameters, dropout, augmentation) use JAX's threefry
 keys. Both are split by purpose, so that adding a draw somewhere never changes another: the order of
 epoch 7 is a function of (seed, 7) alone.
@@ -28,6 +28,7 @@ class Purpose(enum.IntEnum):
     AUGMENT = 8
     TEST_SPLIT = 9
     ESTIMATOR = 10
+    VALIDATION_SUBSAMPLE = 11
 
 
 def rng(seed: int, purpose: Purpose, *counters: int) -> np.random.Generator:

@@ -104,10 +104,13 @@ def make_record(
     if bad:
         test_logits[0, 0] = np.nan
     weights = ((counts.mean() / counts) ** effect).astype(np.float32)
+    row = uniform_row(num_classes)._replace(class_weights=weights)
+    if key.arm == "crt":
+        row = row._replace(second_stage_from=np.int32(num_epochs - 1))
     run = Run(
         key=key,
         key_seed=key.seed,
-        row=uniform_row(num_classes)._replace(class_weights=weights),
+        row=row,
         train_indices=np.arange(dataset.num_train, dtype=np.int32),
         validation_indices=np.arange(5, dtype=np.int32),
         test_indices=np.arange(dataset.num_train, len(dataset.labels), dtype=np.int32),
@@ -116,12 +119,13 @@ def make_record(
     )
     head_kernel = np.zeros((2, num_classes), np.float32)
     head_bias = np.zeros(num_classes, np.float32)
-    finished = RunFinished(run, test_logits, validation_logits, head_kernel, head_bias)
+    stage_steps = tuple(20 * epochs for epochs in run.stages)
+    finished = RunFinished(run, test_logits, validation_logits, head_kernel, head_bias, stage_steps)
     record = trained_record(finished, history, dataset.labels, counts)
     if not chosen or bad:
         return record
     values = dict.fromkeys(chosen, 0.5 + 0.25 * (key.seed % 3))
-    posthoc = dataclasses.replace(record, chosen=values, history={})
+    posthoc = dataclasses.replace(record, chosen=values, history={}, stage_steps=())
     return with_test_logits(posthoc, test_logits, validation_logits, dataset.test_labels)
 
 

@@ -46,5 +46,5 @@ def test_what_is_derived_from_stored_runs() -> None:
 def test_nothing_is_left_out() -> None:
     assert set(FROZEN) == {"splits", "rows", "orders", "mixing", "derived"}
     assert len(FROZEN["splits"]) == 15
-    assert len(FROZEN["rows"]) == 25
+    assert len(FROZEN["rows"]) == 28
     assert len(FROZEN["derived"]["arms"]) > 1_000

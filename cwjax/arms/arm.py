@@ -13,17 +13,22 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
 
 from cwjax.arms.settings import Range, Setting, find_setting, settings_of
+from cwjax.config import TrainConfig
 from cwjax.errors import ConfigError, suggestion
 
-Kind = Literal["class_weights", "training", "two_stage", "post_hoc"]
+Kind = Literal["class_weights", "training", "longer", "two_stage", "post_hoc"]
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+STAGE_STEPS = 500
+"""Optimiser steps that a second stage or a deferred phase has at least, unless settings say less:
+fewer leave a method's weights, head or scales near where they began."""
 
 COMMON_SETTINGS = (
     Setting("lr", Range(1e-6, 1e6), 1.0),
@@ -159,6 +164,7 @@ class Scheme:
     own_settings: tuple[Setting, ...]
     function: Callable[..., Any]
     needs_head: bool = False
+    weight_decay: float | None = None
     own_grid: tuple[tuple[str, Best], ...] = ()
 
     @property
@@ -175,7 +181,10 @@ class Scheme:
     @property
     def settings(self) -> tuple[Setting, ...]:
         """All that an arm of the scheme takes."""
-        return self.own_settings + (() if self.kind == "post_hoc" else COMMON_SETTINGS)
+        if self.kind == "post_hoc":
+            return self.own_settings
+        rate, decay = COMMON_SETTINGS
+        return (*self.own_settings, rate, replace(decay, default=self.weight_decay))
 
     @property
     def about(self) -> str:
@@ -234,6 +243,7 @@ def scheme(
     source: str,
     kind: Kind = "training",
     needs_head: bool = False,
+    weight_decay: float | None = None,
     grid: Mapping[str, Sequence[float]] | None = None,
 ) -> Callable[[Function], Function]:
     """Register the decorated function as a scheme; its keyword-only parameters are the settings.
@@ -248,6 +258,7 @@ def scheme(
         kind: see `Arm.kind`.
         needs_head: the scheme reads or replaces the model's head, which a module that only
             returns logits does not show.
+        weight_decay: default of the setting of that name [default: the study's].
         grid: what `best` tries, e.g. `{"gamma": (0.5, 1, 2)}`, besides three learning rates
             [default: three weight decays]; three values keep budgets equal.
     """
@@ -267,7 +278,7 @@ def scheme(
             for key, values in (grid or {}).items()
         )
         SCHEMES[name] = Scheme(
-            name, kind, formula, source, settings, function, needs_head, own_grid
+            name, kind, formula, source, settings, function, needs_head, weight_decay, own_grid
         )
         return function
 
@@ -300,6 +311,12 @@ class ArmContext:
     num_epochs: int  # of the first stage
     normalization: str = "examples"  # of class weights: examples or classes
     weight_decay: float = 0.0  # of arms that do not say
+    batch_size: int = TrainConfig.batch_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch on whole batches: a smaller last one not every model uses."""
+        return max(1, int(self.class_counts.sum()) // self.batch_size)
 
     @property
     def num_classes(self) -> int:

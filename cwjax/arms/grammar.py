@@ -2,7 +2,7 @@
 
 `name(:key=value[,value…])*`: several values make several arms, e.g. `logit_adjusted:tau=0.5,1,2`; a
     value may be a class-weight scheme, e.g. `focal:weights=effective_number(0.9999)`; `all` is
-    every scheme at its defaults.
+    every scheme at its defaults, `standard` are those of `STANDARD_ARMS`.
 `key=best(value,…)` makes one tuned arm, and `best` alone, as in `focal:best`, tunes by the scheme's
     standard grid what is not given.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ import numpy as np
 
 from cwjax.arms import posthoc, schemes  # noqa: F401  (they register their schemes)
 from cwjax.arms.arm import (
+    COMMON_SETTINGS,
     SCHEMES,
     TUNED,
     Arm,
@@ -31,11 +33,25 @@ from cwjax.arms.arm import (
     schemes_in_order,
 )
 from cwjax.arms.class_weights import check_class_counts
-from cwjax.arms.row import ArmRow, replace
+from cwjax.arms.row import MAY_BE_INFINITE, ArmRow, replace
 from cwjax.arms.settings import Setting, key_values
 from cwjax.errors import ConfigError, one_line
 
-ALL = "all"
+ALL, STANDARD = "all", "standard"
+STANDARD_ARMS = (
+    "uniform",
+    "balanced",
+    "inverse_power",
+    "logit_adjusted",
+    "ldam",
+    "class_balanced_sampling",
+    "crt",
+    "posthoc_logit_adjusted",
+)
+"""One arm of each idea: weights, mild weights, the prior in the loss, margins with deferred
+weights, sampling, two stages, a correction afterwards; what is mostly a variant of one is not here,
+nor what is not made for imbalance (focal, smoothing, mixing)."""
+
 _COMMA_OUTSIDE_PARENTHESES = r",(?![^()]*\))"
 
 
@@ -116,8 +132,8 @@ def arm_row(arm: Arm, context: ArmContext) -> ArmRow:
         with np.errstate(over="ignore"):  # the check below says it better
             row: ArmRow = SCHEMES[arm.scheme].function(context, **arm.own_settings)
             row = replace(row, **_common_fields(arm, context))
-        for field, leaf in row._replace(remix_kappa=0)._asdict().items():
-            if not np.isfinite(leaf).all():
+        for field, leaf in row._asdict().items():
+            if field not in MAY_BE_INFINITE and not np.isfinite(leaf).all():
                 raise ConfigError(f"its {field} is not finite in float32; give smaller settings")
     except ConfigError as error:
         raise ConfigError(f"arm {str(arm)!r}: {error}") from None
@@ -134,17 +150,22 @@ def _common_fields(arm: Arm, context: ArmContext) -> dict[str, float]:
     }
 
 
-def total_epochs(arm: Arm, num_epochs: int) -> int:
-    """Epochs that a run of the arm trains, a second stage of at least one included.
+def total_epochs(arm: Arm, num_epochs: int, steps_per_epoch: int) -> int:
+    """Epochs that a run of the arm trains, those of a second stage included.
+
+    A second stage has at least one, its share `epochs=` of the first stage's, and as many as
+    `min_steps=` take.
 
     Args:
         arm: any arm.
         num_epochs: epochs of the first stage.
+        steps_per_epoch: optimiser steps of an epoch.
     """
-    if arm.kind != "two_stage":
+    if arm.kind not in ("two_stage", "longer"):
         return num_epochs
-    share: float = dict(arm.settings)["epochs"]  # of the first stage
-    return num_epochs + max(1, round(share * num_epochs))
+    settings = dict(arm.settings)
+    share, min_steps = float(settings["epochs"]), float(settings.get("min_steps", 0))
+    return num_epochs + max(1, round(share * num_epochs), math.ceil(min_steps / steps_per_epoch))
 
 
 class ArmDescription(NamedTuple):
@@ -166,7 +187,8 @@ def list_arms() -> tuple[ArmDescription, ...]:
             scheme.formula,
             ":".join(
                 f"{setting.name}={_default_text(setting.default, setting.is_required)}"
-                for setting in scheme.own_settings
+                for setting in scheme.settings
+                if setting not in COMMON_SETTINGS
             ),
             scheme.source,
             scheme.about,
@@ -182,8 +204,8 @@ def _default_text(default: Any, is_required: bool) -> str:
 
 def _expand(spec: str, *, tune: bool) -> Iterator[Arm]:
     """The arms of one text: the product of the values of its settings."""
-    if spec == ALL:
-        for scheme in schemes_in_order():
+    if spec in (ALL, STANDARD):
+        for scheme in schemes_in_order() if spec == ALL else map(find_scheme, STANDARD_ARMS):
             if not any(setting.is_required for setting in scheme.settings):
                 yield scheme.arm(scheme.grid if tune else {})
         return

@@ -11,13 +11,17 @@ import numpy as np
 Leaf: TypeAlias = Any
 
 NEVER = np.iinfo(np.int32).max
-"""The epoch that is never reached: `second_stage_from` of an arm with one stage."""
+"""The epoch that is never reached: `second_stage_from` of an arm with one stage, and the like."""
 
 EVALUATED = ("scale", "normalized_head", "input_fill", "input_mean", "input_scale")
 """The fields that a trained model predicts with; the others act in training only."""
 
 SECOND_STAGE_CRT = 1  # `second_stage_head`: the head is drawn anew and trained alone
 SECOND_STAGE_LWS = 2  # `second_stage_head`: the head is frozen too, one scale a class is trained
+SECOND_STAGE_SAME = 3  # `second_stage_head`: the head is trained on, alone
+
+MAY_BE_INFINITE = ("remix_kappa", "second_stage_max_norm")
+"""The fields in which infinity means never."""
 
 
 class ArmRow(NamedTuple):
@@ -40,11 +44,14 @@ class ArmRow(NamedTuple):
     sampling_exponent: Leaf  # [] q: classes are drawn with probability ∝ class_counts**q
     sampling_progress: Leaf  # [] 1 = class probabilities move to 1 / num_classes over the epochs
     mixup_alpha: Leaf  # [] mixing factors are Beta(alpha, alpha), 0 = no mixing
+    mixing_until: Leaf  # [] int32: no mixing from this epoch on
     remix_kappa: Leaf  # [] ratio of class counts from which remix changes labels, inf = mixup
     remix_tau: Leaf  # [] mixing factors below it let remix change labels
     second_stage_from: Leaf  # [] int32: epoch from which the features are frozen
-    second_stage_head: Leaf  # [] int32: 0 none, 1 head trained anew, 2 one scale a class trained
+    second_stage_head: Leaf  # [] int32: 0 none, 1 to 3: SECOND_STAGE_CRT, _LWS, _SAME
     second_stage_exponent: Leaf  # [] q of the second stage
+    second_stage_rate: Leaf  # [] multiplies the learning rate in the second stage
+    second_stage_max_norm: Leaf  # [] bound of the length of each class vector, inf = none
     learning_rate_factor: Leaf  # [] multiplies the study's learning rate
     weight_decay: Leaf  # [] of all parameters, as the optimiser of that name takes it in PyTorch
     input_fill: Leaf  # [num_features] stands in for a missing feature; [0] for images
@@ -73,11 +80,14 @@ def uniform_row(num_classes: int) -> ArmRow:
         sampling_exponent=np.asarray(1, np.float32),
         sampling_progress=np.asarray(0, np.float32),
         mixup_alpha=np.asarray(0, np.float32),
+        mixing_until=np.asarray(NEVER, np.int32),
         remix_kappa=np.asarray(np.inf, np.float32),
         remix_tau=np.asarray(0, np.float32),
         second_stage_from=np.asarray(NEVER, np.int32),
         second_stage_head=np.asarray(0, np.int32),
         second_stage_exponent=np.asarray(1, np.float32),
+        second_stage_rate=np.asarray(1, np.float32),
+        second_stage_max_norm=np.asarray(np.inf, np.float32),
         learning_rate_factor=np.asarray(1, np.float32),
         weight_decay=np.asarray(0, np.float32),
         input_fill=np.zeros(0, np.float32),

@@ -87,7 +87,8 @@ def mixing(
     """Mixing factors and partners of the batches of one epoch, padded at the end of the last one.
 
     Args:
-        row: the run's arm; `mixup_alpha` = 0 is no mixing: factors 1, everyone its own partner.
+        row: the run's arm; no mixing for `mixup_alpha` = 0 and from the epoch `mixing_until` on:
+            factors 1, everyone its own partner.
         seed: the run's seed.
         epoch: counted from 0.
         num_examples: examples an epoch shows.
@@ -104,7 +105,7 @@ def mixing(
     num_steps = -(-num_examples // batch_size)
     slots = np.broadcast_to(np.arange(batch_size, dtype=np.int32), (num_steps, batch_size))
     alpha = float(row.mixup_alpha)
-    if alpha == 0:
+    if alpha == 0 or epoch >= row.mixing_until:
         return np.ones(num_steps, np.float32), slots
     generator = rng(seed, Purpose.MIXING, epoch)
     sort_keys = generator.random((num_steps, batch_size))

@@ -6,6 +6,7 @@ returns the neutral row with the fields replaced that the scheme is about.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from cwjax.arms import class_weights as formulas
 from cwjax.arms.arm import (
     SCHEMES,
+    STAGE_STEPS,
     UNIFORM,
     Arm,
     ArmContext,
@@ -22,16 +24,19 @@ from cwjax.arms.arm import (
 )
 from cwjax.arms.custom_weights import CustomFile
 from cwjax.arms.row import (
+    NEVER,
     SECOND_STAGE_CRT,
     SECOND_STAGE_LWS,
+    SECOND_STAGE_SAME,
     ArmRow,
     replace,
     uniform_row,
 )
-from cwjax.arms.settings import AtLeastOne, AtLeastZero, BelowOne, Fraction, Positive, Range
+from cwjax.arms.settings import AtLeastOne, AtLeastZero, BelowOne, Fraction, Positive, Range, Whole
 
 MixingAlpha = Annotated[float, Range(0.01, 100)]
 StageLength = Annotated[float, Range(0, 10, "(]")]  # of the second stage, in first stages
+Steps = Annotated[int, Whole(0, 10**6)]
 
 
 # Class weights -----------------------------------------------------------------------------------
@@ -77,6 +82,8 @@ def effective_number(context: ArmContext, *, beta: BelowOne = 0.999, drw: BelowO
     """Further examples of a class count for less.
 
     beta: they do so from about 1 / (1 - beta) examples on.
+
+    The authors normalise over the classes: --weight-normalization classes.
     """
     return weighted_row(context, formulas.effective_number(context.weight_counts, beta), drw)
 
@@ -114,8 +121,7 @@ def focal(
 
     gamma: how much less; 0 is plain cross-entropy.
     """
-    fields = _class_weight_fields(context, _weights_of(weights, context), drw)
-    return replace(uniform_row(context.num_classes), focal_gamma=gamma, **fields)
+    return _row(context, weights, drw, focal_gamma=gamma)
 
 
 @scheme(
@@ -158,11 +164,12 @@ def ldam(
 
     c: margin of the rarest class, before the logits are scaled.
     s: scale of the cosine logits, which lie between -1 and 1 without it.
+
+    The authors' code divides weighted losses by the sum of the weights and normalises weights over
+    the classes: --reduction weights --weight-normalization classes.
     """
-    fields = _class_weight_fields(context, _weights_of(weights, context), drw)
     margin = c * (context.class_counts.min() / context.class_counts) ** 0.25
-    row = uniform_row(context.num_classes)
-    return replace(row, margin=margin, scale=s, normalized_head=1, **fields)
+    return _row(context, weights, drw, margin=margin, scale=s, normalized_head=1)
 
 
 @scheme(
@@ -177,6 +184,8 @@ def vector_scaling(
 
     gamma: how much the logits of rare classes are shrunk in training; 0 is not at all.
     tau: factor of the log prior, as in logit_adjusted.
+
+    The defaults of the authors' code are gamma=0.3 and tau=1.
     """
     return replace(
         uniform_row(context.num_classes),
@@ -186,16 +195,35 @@ def vector_scaling(
 
 
 @scheme(
+    formula="CE(z (n_c/n_max)^gamma) in training, z at test",
+    source="Ye et al. 2020",
+    grid={"gamma": (0.1, 0.3, 0.5)},
+)
+def cdt(context: ArmContext, *, gamma: AtLeastZero = 0.3) -> ArmRow:
+    """Class-dependent temperatures: vector_scaling:tau=0.
+
+    gamma: how much the logits of rare classes are shrunk in training; 0 is plain cross-entropy.
+    """
+    return vector_scaling(context, gamma=gamma, tau=0.0)
+
+
+@scheme(
     formula="(1-epsilon) CE + epsilon mean_c nll_c",
     source="Szegedy et al. 2016",
     grid={"epsilon": (0.05, 0.1, 0.2)},
 )
-def label_smoothing(context: ArmContext, *, epsilon: BelowOne = 0.1) -> ArmRow:
+def label_smoothing(
+    context: ArmContext,
+    *,
+    epsilon: BelowOne = 0.1,
+    weights: ClassWeights = UNIFORM,
+    drw: BelowOne = 0.0,
+) -> ArmRow:
     """The same smoothing for every class.
 
     epsilon: share of the loss that goes to all classes alike.
     """
-    return replace(uniform_row(context.num_classes), smoothing=epsilon)
+    return _row(context, weights, drw, smoothing=epsilon)
 
 
 @scheme(
@@ -204,7 +232,12 @@ def label_smoothing(context: ArmContext, *, epsilon: BelowOne = 0.1) -> ArmRow:
     grid={"head": (0.2, 0.4, 0.6)},
 )
 def label_aware_smoothing(
-    context: ArmContext, *, head: BelowOne = 0.4, tail: BelowOne = 0.1
+    context: ArmContext,
+    *,
+    head: BelowOne = 0.4,
+    tail: BelowOne = 0.1,
+    weights: ClassWeights = UNIFORM,
+    drw: BelowOne = 0.0,
 ) -> ArmRow:
     """Frequent classes are smoothed more; all like the tail where no class is more frequent.
 
@@ -214,28 +247,37 @@ def label_aware_smoothing(
     counts = context.class_counts
     above_min = (counts - counts.min()) / max(counts.max() - counts.min(), 1)
     smoothing = tail + (head - tail) * np.sin(np.pi / 2 * above_min)
-    return replace(uniform_row(context.num_classes), smoothing=smoothing)
+    return _row(context, weights, drw, smoothing=smoothing)
 
 
 # Sampling and mixing -----------------------------------------------------------------------------
 
 
 @scheme(formula="p_c = 1/K", source="Kang et al. 2020")
-def class_balanced_sampling(context: ArmContext) -> ArmRow:
-    """Every class is drawn equally often."""
-    return replace(uniform_row(context.num_classes), sampling_exponent=0)
+def class_balanced_sampling(
+    context: ArmContext, *, weights: ClassWeights = UNIFORM, drw: BelowOne = 0.0
+) -> ArmRow:
+    """Every class is drawn equally often, with replacement; an epoch has as many draws as ever.
+
+    The authors' epochs are longer: as if every class had as many examples as the largest.
+    """
+    return _row(context, weights, drw, sampling_exponent=0)
 
 
 @scheme(formula="p_c ∝ n_c^(1/2)", source="Kang et al. 2020")
-def sqrt_sampling(context: ArmContext) -> ArmRow:
+def sqrt_sampling(
+    context: ArmContext, *, weights: ClassWeights = UNIFORM, drw: BelowOne = 0.0
+) -> ArmRow:
     """Between natural and class-balanced."""
-    return replace(uniform_row(context.num_classes), sampling_exponent=0.5)
+    return _row(context, weights, drw, sampling_exponent=0.5)
 
 
 @scheme(formula="p_c(e) = (1-e/(E-1)) n_c/N + (e/(E-1))/K", source="Kang et al. 2020")
-def progressive_sampling(context: ArmContext) -> ArmRow:
+def progressive_sampling(
+    context: ArmContext, *, weights: ClassWeights = UNIFORM, drw: BelowOne = 0.0
+) -> ArmRow:
     """From natural in the first epoch to class-balanced in the last."""
-    return replace(uniform_row(context.num_classes), sampling_progress=1)
+    return _row(context, weights, drw, sampling_progress=1)
 
 
 @scheme(
@@ -243,13 +285,21 @@ def progressive_sampling(context: ArmContext) -> ArmRow:
     source="Zhang et al. 2018",
     grid={"alpha": (0.2, 0.5, 1)},
 )
-def mixup(context: ArmContext, *, alpha: MixingAlpha = 1.0) -> ArmRow:
+def mixup(
+    context: ArmContext,
+    *,
+    alpha: MixingAlpha = 1.0,
+    off: BelowOne = 0.0,
+    weights: ClassWeights = UNIFORM,
+    drw: BelowOne = 0.0,
+) -> ArmRow:
     """Pairs of examples are mixed.
 
     alpha: of the mixing factors' Beta(alpha, alpha); 1 is uniform from 0 to 1, small values hardly
         mix.
+    off: share of the epochs, at the end, without mixing, e.g. 0.1; at least one if above 0.
     """
-    return replace(uniform_row(context.num_classes), mixup_alpha=alpha)
+    return _row(context, weights, drw, mixup_alpha=alpha, mixing_until=_mixed_epochs(context, off))
 
 
 @scheme(
@@ -263,16 +313,23 @@ def remix(
     alpha: MixingAlpha = 1.0,
     kappa: AtLeastOne = 3.0,
     tau: Fraction = 0.5,
+    off: BelowOne = 0.0,
+    weights: ClassWeights = UNIFORM,
+    drw: BelowOne = 0.0,
 ) -> ArmRow:
     """Mixup whose labels favour the rarer class.
 
     alpha: as in mixup.
     kappa: how many times as frequent one class has to be for labels to favour the other.
     tau: mixing factor of the frequent class's example below which they do.
+    off: as in mixup.
     """
-    return replace(
-        uniform_row(context.num_classes),
+    return _row(
+        context,
+        weights,
+        drw,
         mixup_alpha=alpha,
+        mixing_until=_mixed_epochs(context, off),
         remix_kappa=kappa,
         remix_tau=tau,
         class_counts=context.class_counts,
@@ -288,12 +345,20 @@ def remix(
     kind="two_stage",
     needs_head=True,
 )
-def crt(context: ArmContext, *, epochs: StageLength = 0.2) -> ArmRow:
+def crt(
+    context: ArmContext,
+    *,
+    epochs: StageLength = 0.2,
+    min_steps: Steps = STAGE_STEPS,
+    second_lr: Positive = 1.0,
+) -> ArmRow:
     """Classifier re-training: a second stage trains a new head alone.
 
     epochs: length of the second stage, in first stages.
+    min_steps: optimiser steps that it has at least.
+    second_lr: factor of its learning rate, besides lr.
     """
-    return _two_stage_row(context, SECOND_STAGE_CRT)
+    return _two_stage_row(context, SECOND_STAGE_CRT, second_lr)
 
 
 @scheme(
@@ -301,12 +366,64 @@ def crt(context: ArmContext, *, epochs: StageLength = 0.2) -> ArmRow:
     source="Kang et al. 2020",
     kind="two_stage",
 )
-def lws(context: ArmContext, *, epochs: StageLength = 0.2) -> ArmRow:
+def lws(
+    context: ArmContext,
+    *,
+    epochs: StageLength = 0.2,
+    min_steps: Steps = STAGE_STEPS,
+    second_lr: Positive = 1.0,
+) -> ArmRow:
     """Learnable weight scaling: a second stage trains one factor per class alone.
 
     epochs: length of the second stage, in first stages.
+    min_steps: optimiser steps that it has at least.
+    second_lr: factor of its learning rate, besides lr.
     """
-    return _two_stage_row(context, SECOND_STAGE_LWS)
+    return _two_stage_row(context, SECOND_STAGE_LWS, second_lr)
+
+
+@scheme(
+    formula="uniform with weight decay, then features frozen, w_y CE, ||class vector|| <= max_norm",
+    source="Alshammari et al. 2022",
+    kind="two_stage",
+    needs_head=True,
+    weight_decay=5e-3,
+)
+def weight_balancing(
+    context: ArmContext,
+    *,
+    max_norm: Positive = 1.0,
+    epochs: StageLength = 0.2,
+    min_steps: Steps = STAGE_STEPS,
+    second_lr: Positive = 1.0,
+    weights: ClassWeights = LDAM_WEIGHTS,
+) -> ArmRow:
+    """Weight decay in both stages keeps class vectors alike; the second bounds their length too.
+
+    max_norm: largest length of a class vector in the second stage.
+    epochs: length of the second stage, in first stages.
+    min_steps: optimiser steps that it has at least.
+    second_lr: factor of its learning rate, besides lr.
+
+    Tune weight_decay and max_norm. In the authors' code the second stage has a weight decay of its
+    own, and the bound lies between the shortest and the longest class vector of the first stage.
+    """
+    row = _two_stage_row(context, SECOND_STAGE_SAME, second_lr)
+    row = replace(row, second_stage_exponent=1, second_stage_max_norm=max_norm)
+    fields = _class_weight_fields(context, _weights_of(weights, context), 0.0)
+    return replace(row, **(fields | {"deferred_from": context.num_epochs} if fields else {}))
+
+
+@scheme(formula="w_c = 1, for more epochs", source="", kind="longer")
+def long_uniform(
+    context: ArmContext, *, epochs: StageLength = 0.2, min_steps: Steps = STAGE_STEPS
+) -> ArmRow:
+    """Plain cross-entropy for as long as an arm of two stages: is it the method, or the training?
+
+    epochs: how much longer, in first stages.
+    min_steps: optimiser steps that it is longer at least.
+    """
+    return uniform_row(context.num_classes)
 
 
 # What schemes share ------------------------------------------------------------------------------
@@ -325,11 +442,32 @@ def weighted_row(context: ArmContext, weights: np.ndarray, drw: float = 0.0) -> 
 
 
 def _class_weight_fields(context: ArmContext, weights: np.ndarray, drw: float) -> dict[str, Any]:
-    """Row fields of class weights that act from epoch round(drw·E); none where they never act."""
-    deferred_from = round(drw * context.num_epochs)
-    if deferred_from >= context.num_epochs or np.all(weights.astype(np.float32) == 1):
+    """Row fields of class weights that act after the share drw of the epochs; none if all are 1."""
+    if np.all(weights.astype(np.float32) == 1):
         return {}  # so that the row equals the unweighted one, and is recognised as such
-    return {"class_weights": weights, "deferred_from": deferred_from}
+    return {"class_weights": weights, "deferred_from": _deferred_epoch(context, drw)}
+
+
+def _row(context: ArmContext, weights: Arm, drw: float, **fields: Any) -> ArmRow:
+    """The neutral row with these fields, and class weights by another scheme."""
+    weight_fields = _class_weight_fields(context, _weights_of(weights, context), drw)
+    return replace(uniform_row(context.num_classes), **fields, **weight_fields)
+
+
+def _mixed_epochs(context: ArmContext, off: float) -> int:
+    """How many epochs have mixing, where the share `off` at the end has none."""
+    return context.num_epochs - max(1, round(off * context.num_epochs)) if off > 0 else NEVER
+
+
+def _deferred_epoch(context: ArmContext, share: float) -> int:
+    """`round(share·E)`, or earlier: what begins there has `STAGE_STEPS` steps or half of the run.
+
+    Args:
+        context: of the run; E is its number of epochs.
+        share: of the epochs that come before, in [0, 1).
+    """
+    length = math.ceil(min(STAGE_STEPS / context.steps_per_epoch, context.num_epochs / 2))
+    return min(round(share * context.num_epochs), context.num_epochs - length)
 
 
 def _weights_of(arm: Arm, context: ArmContext) -> np.ndarray:
@@ -344,10 +482,11 @@ def _log_prior(context: ArmContext) -> np.ndarray:
     return log_prior
 
 
-def _two_stage_row(context: ArmContext, second_stage_head: int) -> ArmRow:
+def _two_stage_row(context: ArmContext, second_stage_head: int, second_lr: float) -> ArmRow:
     return replace(
         uniform_row(context.num_classes),
         second_stage_from=context.num_epochs,
         second_stage_head=second_stage_head,
         second_stage_exponent=0,
+        second_stage_rate=second_lr,
     )

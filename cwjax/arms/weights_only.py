@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from cwjax.arms.arm import NULL_CONTROL, SCHEMES, Arm, ArmContext, scheme
-from cwjax.arms.grammar import ALL
+from cwjax.arms.grammar import ALL, STANDARD
 from cwjax.arms.row import ArmRow, uniform_row
 from cwjax.errors import ConfigError
 
@@ -79,7 +79,7 @@ def whole_estimator_arms(names: Sequence[str]) -> Iterator[None]:
         ConfigError: a name that is none, or that of a scheme.
     """
     for name in names:
-        if name in SCHEMES or name in (ALL, NULL_CONTROL):
+        if name in SCHEMES or name in (ALL, STANDARD, NULL_CONTROL):
             raise ConfigError(f"arms has {name!r}, which is a scheme's name: give it another")
         if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
             raise ConfigError(f"arms has {name!r}: give names of letters, digits and _")

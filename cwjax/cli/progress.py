@@ -43,7 +43,15 @@ def print_plan(plan: Plan, study: StudyFile, directory: Path) -> None:
     )
     if note:
         terminal.say(note)
-    cells = list(plan.cells.values())
+    cells, batch_size = list(plan.cells.values()), plan.design.train.batch_size
+    short = words.stages_note(
+        {
+            run.key.arm: [n * (len(run.train_indices) // batch_size) for n in run.stages]
+            for run in plan.runs
+        }
+    )
+    if short:
+        terminal.say(f"note: {short}")
     if len(cells) == 1:
         terminal.say(_about_cell(cells[0]))
     else:
@@ -61,9 +69,12 @@ def _about_cell(cell: Cell) -> str:
     split = next(iter(cell.splits.values()))
     counts, num_test = split.class_counts, len(split.test_indices)
     anew = " that each seed draws anew" * (cell.data.test_split == "per-seed")
+    by_seed = {seed: each.validation_counts.tolist() for seed, each in cell.splits.items()}
+    not_validated = words.not_validated(cell.dataset.class_names, by_seed)
     return (
         f"{cell.dataset.name}: {counts.sum():,} training examples, {counts.min():,} to "
         f"{counts.max():,} per class; {num_test:,} test examples{anew}"
+        + (f"; validation scores {not_validated}" if not_validated else "")
     )
 
 

@@ -192,7 +192,8 @@ last, and --tune so tunes every arm, the baseline too. Four settings are the sam
 every arm that is trained takes the last two:
     weights: class weights, by a scheme of their own, e.g. weights=balanced or
         weights=effective_number(0.9999)
-    drw: share of the training before they act, at least 0 and below 1
+    drw: share of the epochs before they act, at least 0 and below 1; they act for at least 500
+        steps or half of the run, whichever is less
     lr: factor of --learning-rate, e.g. lr=0.3,1,3
     weight_decay: in place of --weight-decay"""
 

@@ -88,6 +88,27 @@ def profile_counts(
     return _PROFILES[profile](n_max, num_classes, imbalance_factor)
 
 
+def counts_of_same_shares(
+    class_counts: npt.NDArray[np.int64], available: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """The class counts of a second draw that has the class shares of a first one.
+
+    `m_c = ⌊s · n_c + ½⌋` with the largest s for which no class lacks examples, but at least 1 of
+    every class that has any.
+
+    Args:
+        class_counts: n, `[num_classes]`, each at least 1: of the first draw.
+        available: examples of each class to draw from, `[num_classes]`, one at least above 0.
+
+    Returns:
+        int64 `[num_classes]`, none above `available`.
+    """
+    ratios = available / class_counts
+    scaled = np.floor(ratios[available > 0].min() * class_counts + 0.5 + _ROUNDING)
+    counts: npt.NDArray[np.int64] = np.maximum(scaled, 1).astype(np.int64) * (available > 0)
+    return counts
+
+
 def subsample(
     labels: npt.NDArray[np.integer],
     class_counts: npt.NDArray[np.int64],

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cwjax.config import DataConfig
 from cwjax.data.dataset import WARNING, Column, Dataset, Inputs, count_classes
-from cwjax.data.imbalance import profile_counts, subsample
+from cwjax.data.imbalance import counts_of_same_shares, profile_counts, subsample
 from cwjax.data.scaling import Scaling, feature_scaling
 from cwjax.errors import DataError
 from cwjax.randomness import Purpose, rng
@@ -36,6 +36,8 @@ class Split:
         validation_indices: int32 `[num_validation]`, ascending, disjoint from train_indices.
         test_indices: int32 `[num_test]`, ascending, disjoint from both.
         class_counts: int64 `[num_classes]`, counted in train_indices.
+        validation_counts: int64 `[num_classes]`, counted in validation_indices; 0 of a class that
+            has too few examples to validate on, which the validation scores leave out.
         weight_counts: int64 `[num_classes]`, the counts that class weights are computed from:
             class_counts, or those of the whole training file in the notebook's protocol.
         scaling: how features are standardised; empty for images.
@@ -46,6 +48,7 @@ class Split:
     validation_indices: npt.NDArray[np.int32]
     test_indices: npt.NDArray[np.int32]
     class_counts: npt.NDArray[np.int64]
+    validation_counts: npt.NDArray[np.int64]
     weight_counts: npt.NDArray[np.int64]
     scaling: Scaling
     num_before_profile: int
@@ -53,6 +56,9 @@ class Split:
 
 def split_dataset(dataset: Dataset, data_config: DataConfig, seed: int) -> Split:
     """Cut off the test and validation splits and make the rest as imbalanced as the settings ask.
+
+    The validation split gets the training split's class shares: who has imbalanced data has no
+    balanced examples to choose settings on either.
 
     Raises:
         ConfigError: the profile leaves a class without a training example.
@@ -69,16 +75,22 @@ def split_dataset(dataset: Dataset, data_config: DataConfig, seed: int) -> Split
             f"{dataset.name}: no class has the 5 training examples that put one in the validation "
             "split: give more examples"
         )
-    num_before_profile = len(train)
+    num_before_profile, num_classes = len(train), dataset.num_classes
     if data_config.imbalance != "none":
-        labels = dataset.labels[train]
-        train = train[_imbalanced(labels, dataset.num_classes, data_config, seed)]
-    class_counts = count_classes(dataset.labels[train], dataset.num_classes)
+        train = train[_imbalanced(dataset.labels[train], num_classes, data_config, seed)]
+    class_counts = count_classes(dataset.labels[train], num_classes)
+    validation_counts = count_classes(dataset.labels[validation], num_classes)
+    if data_config.imbalance != "none":
+        validation_counts = counts_of_same_shares(class_counts, validation_counts)
+        generator = rng(seed, Purpose.VALIDATION_SUBSAMPLE)
+        kept = subsample(dataset.labels[validation], validation_counts, generator)
+        validation = validation[kept]
     return Split(
         train,
         validation,
         test,
         class_counts,
+        validation_counts,
         class_counts,
         feature_scaling(dataset, train),
         num_before_profile,
@@ -151,6 +163,7 @@ def _notebook_split(dataset: Dataset) -> Split:
         indices[num_train:],
         np.arange(len(labels), len(dataset.labels), dtype=np.int32),
         class_counts,
+        count_classes(labels[num_train:], num_classes),
         count_classes(labels, num_classes),
         feature_scaling(dataset, indices[:num_train]),
         num_train,

@@ -72,6 +72,7 @@ def cell_page(
         else "No run was trained to its end."
     )
     computed = f"Computed from another arm's runs and not trained: {words.listed(untrained)}."
+    short = words.stages_note(measured.stage_steps(contents))
     runs = tables.runs(contents)
     num_runs = words.count(len(runs.rows), "run")
     return Page(
@@ -97,6 +98,8 @@ def cell_page(
                 "training",
                 "Training",
                 learning or Paragraph(no_curves),
+                tables.stages(contents),
+                Remarks((f"Note: {short}.",)) if short else None,
                 Paragraph(computed) if untrained else None,
             ),
             *_how_measured(study, contents.name),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TypeAlias
 
@@ -22,6 +22,7 @@ from cwjax.config import (
 )
 from cwjax.models.estimators import ESTIMATORS, PREFIX, is_estimator
 from cwjax.report import words
+from cwjax.store.contents import CellContents
 from cwjax.store.schema import CodeIdentity, RunRecord, StoredArm, StoredCell, StudyFile
 
 _Config: TypeAlias = DataConfig | TrainConfig | AnalysisConfig
@@ -51,22 +52,30 @@ def facts(study: StudyFile) -> dict[str, str]:
 def data_facts(cell: StoredCell) -> dict[str, str]:
     """The data of a cell: name -> value."""
     dataset = cell.dataset
-    counts = {", ".join(map(str, counts)) for counts in cell.class_counts.values()}
     values = {
         "data set": dataset.name,
         "fingerprint (SHA-256)": dataset.fingerprint,
         "inputs": " × ".join(map(str, dataset.input_shape)),
         "training file": f"{dataset.num_train:,} examples",
         "test examples": f"{dataset.num_test:,}",
-        "training examples per class": counts.pop() if len(counts) == 1 else "differ by seed",
+        "training examples per class": _counts_text(cell.class_counts),
+        "validation examples per class": _counts_text(cell.validation_counts),
     }
     if cell.data.test_split == "per-seed":
         values["test examples"] = "a fifth of all examples, drawn anew by each seed"
+    not_validated = words.not_validated(dataset.class_names, cell.validation_counts)
+    if not_validated is not None:
+        values["validation scores"] = not_validated
     for number, note in enumerate(dataset.notes, start=1):
         values[f"note {number}"] = note
     for arm, same in cell.equal_arms.items():
         values[f"arm {arm}"] = f"has the same settings as {same} here: trained once"
     return values
+
+
+def _counts_text(by_seed: Mapping[int, Sequence[int]]) -> str:
+    texts = {", ".join(map(str, counts)) for counts in by_seed.values()}
+    return texts.pop() if len(texts) == 1 else "differ by seed" if texts else "not recorded"
 
 
 def _code_text(code: CodeIdentity) -> str:
@@ -124,6 +133,12 @@ def class_order(cell: StoredCell) -> np.ndarray:
 def recalls(runs: Sequence[RunRecord]) -> np.ndarray:
     """Recall of each class `[num_runs, num_classes]`, NaN for a class absent from the test set."""
     return np.stack([run.class_scores["recall"] for run in runs])
+
+
+def stage_steps(contents: CellContents) -> dict[str, tuple[int, ...]]:
+    """Optimiser steps of each stage of an arm's first run, for every arm trained in steps."""
+    first = {record.key.arm: record.stage_steps for record in reversed(contents.records)}
+    return {arm: first[arm] for arm in contents.arms if first.get(arm)}
 
 
 def span(low: int, high: int) -> str:

@@ -297,6 +297,24 @@ def chosen_settings(study: StudyComparison) -> Table | None:
     )
 
 
+def stages(contents: CellContents) -> Table | None:
+    """A row per arm that was trained in steps: those of each stage; None without any."""
+    steps = measured.stage_steps(contents)
+    if not steps:
+        return None
+    return Table(
+        "Optimiser steps of each stage; a stage begins where class weights set in, mixing ends or "
+        "the features are frozen",
+        ("arm", "steps of each stage", "steps in all"),
+        tuple(
+            (arm, ", then ".join(f"{number:,}" for number in of_arm), f"{sum(of_arm):,}")
+            for arm, of_arm in steps.items()
+        ),
+        by_arm=True,
+        is_text=True,
+    )
+
+
 def classes(contents: CellContents) -> Table:
     """A row per class, from head to tail: examples, then each arm's mean recall."""
     counts = measured.class_counts(contents.cell)

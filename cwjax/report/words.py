@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from cwjax.analysis.decision import Claim, Key
@@ -16,6 +16,7 @@ from cwjax.analysis.paired import can_reject
 from cwjax.analysis.pairing import BadRun
 from cwjax.analysis.results import LookFacts, ScoreSummary, StudyComparison
 from cwjax.analysis.shape import shape
+from cwjax.arms.arm import STAGE_STEPS
 from cwjax.data.dataset import Dataset
 from cwjax.data.summary import Summary
 from cwjax.store.schema import ExportedModel
@@ -625,6 +626,44 @@ def tuning_notes(study: StudyComparison) -> list[str]:
                         "serve it better."
                     )
     return sentences
+
+
+def not_validated(
+    class_names: Sequence[str], validation_counts: Mapping[int, Sequence[int]]
+) -> str | None:
+    """What validation scores leave out; None where every seed validates on every class.
+
+    Args:
+        class_names: one name per class.
+        validation_counts: of each class, by seed.
+    """
+    lacking = [
+        repr(class_name)
+        for class_name, *counts in zip(class_names, *validation_counts.values(), strict=True)
+        if 0 in counts
+    ]
+    if not lacking:
+        return None
+    return f"leave out {listed(lacking)}, too rare to validate on"
+
+
+def stages_note(stage_steps: Mapping[str, Sequence[int]]) -> str | None:
+    """Which arms of several stages end in one that is too short; None where none does.
+
+    Args:
+        stage_steps: optimiser steps of each stage, by arm.
+    """
+    short = [
+        f"{arm} ({count(steps[-1], 'step')})"
+        for arm, steps in stage_steps.items()
+        if len(steps) > 1 and steps[-1] < STAGE_STEPS
+    ]
+    if not short:
+        return None
+    return (
+        f"the last stage of {listed(short)} is shorter than {STAGE_STEPS} steps, in which a method "
+        "may not show what it can do: give more --num-epochs"
+    )
 
 
 def seeds_note(family_size: int, num_seeds: int, confidence: float) -> str | None:

@@ -86,6 +86,7 @@ def trained_record(
         head_bias=finished.head_bias,
         validation_labels=labels[finished.run.validation_indices],
         logit_prior=logit_prior(finished.run.row, class_counts),
+        stage_steps=finished.stage_steps,
     )
     outputs = (losses, finished.test_logits, finished.validation_logits)
     if not all(np.isfinite(output).all() for output in outputs):

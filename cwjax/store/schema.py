@@ -134,6 +134,8 @@ class StoredCell:
     split_sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Test examples, and training examples before they were made imbalanced, by seed; empty where
     all seeds share one test split."""
+    validation_counts: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """Validation examples of each class `[num_classes]`, by seed."""
     width: int | None = None
     """Runs side by side in one program; None on CPU, or before the first run."""
 
@@ -264,6 +266,8 @@ class RunRecord:
     """int32 `[num_validation]`; None in runs that were stored before labels were."""
     logit_prior: np.ndarray | None = None
     """float64 `[num_classes]`: see `arms.logit_prior`; None where there is none."""
+    stage_steps: tuple[int, ...] = ()
+    """Optimiser steps of each stage of training; none where it was not trained in steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +279,7 @@ class RunHeader:
     status: Status
     scores: dict[str, float | None]
     chosen: dict[str, float]
+    stage_steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -448,9 +453,11 @@ def _check_study(study: StudyFile, name: str) -> None:
         sizes = (stored.dataset.num_train, stored.dataset.num_test, *stored.dataset.input_shape)
         _require(min(sizes) >= 1, name, f"{place}.dataset", "a size is below 1")
         _require(stored.class_counts.keys() == set(seeds), name, f"{place}.class_counts")
-        for counts in stored.class_counts.values():
-            fits = len(counts) == len(classes) and min(counts) >= 0
-            _require(fits, name, f"{place}.class_counts", "not one count per class")
+        _require(stored.validation_counts.keys() <= set(seeds), name, f"{place}.validation_counts")
+        for which in ("class_counts", "validation_counts"):
+            for counts in getattr(stored, which).values():
+                fits = len(counts) == len(classes) and min(counts) >= 0
+                _require(fits, name, f"{place}.{which}", "not one count per class")
         own_splits = set(seeds) if stored.data.test_split == "per-seed" else set()
         _require(stored.split_sizes.keys() == own_splits, name, f"{place}.split_sizes")
         _require(min(map(min, stored.split_sizes.values()), default=1) >= 1, name,
@@ -517,6 +524,7 @@ def run_to_bytes(record: RunRecord) -> bytes:
         status=record.status,
         scores=defined_scores(record),
         chosen=record.chosen,
+        stage_steps=record.stage_steps,
     )
     arrays = {
         **{f"{group}/{name}": a for group in _GROUPS for name, a in getattr(record, group).items()},
@@ -560,6 +568,7 @@ def run_from_npz(content: BinaryIO, name: str) -> RunRecord:
         status=header.status,
         scores={metric: _number(score) for metric, score in header.scores.items()},
         chosen=header.chosen,
+        stage_steps=header.stage_steps,
         class_scores=groups["class_scores"],
         history=groups["history"],
         **{array: arrays[array] for array in _ARRAYS},

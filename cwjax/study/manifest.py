@@ -107,6 +107,9 @@ def _stored_cell(plan: Plan, cell: Cell) -> StoredCell:
         class_counts={
             seed: tuple(split.class_counts.tolist()) for seed, split in cell.splits.items()
         },
+        validation_counts={
+            seed: tuple(split.validation_counts.tolist()) for seed, split in cell.splits.items()
+        },
         equal_arms=plan.equal_arms(cell.name),
         split_sizes={
             seed: (len(split.test_indices), split.num_before_profile)

@@ -132,6 +132,7 @@ def _merged_cell(
     return dataclasses.replace(
         cell,
         class_counts=counts,
+        validation_counts={**cell.validation_counts, **other_cell.validation_counts},
         equal_arms=equal_arms,
         split_sizes={**cell.split_sizes, **other_cell.split_sizes},
     )

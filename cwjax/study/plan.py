@@ -11,7 +11,7 @@ import numpy as np
 from cwjax.analysis.looks import LookPlan, default_looks
 from cwjax.analysis.metrics import METRICS, find_metric, score
 from cwjax.analysis.rules import rules_for
-from cwjax.arms.arm import NULL_CONTROL, UNIFORM, Arm, ArmContext, control_name
+from cwjax.arms.arm import NULL_CONTROL, UNIFORM, Arm, ArmContext, control_name, find_scheme
 from cwjax.arms.grammar import arm_row, parse_arms, total_epochs
 from cwjax.arms.row import row_bytes
 from cwjax.arms.weights_only import check_arm, check_post_hoc_arm
@@ -136,7 +136,10 @@ class Plan:
             num_epochs=train.num_epochs,
             normalization=train.weight_normalization,
             weight_decay=train.weight_decay,
+            batch_size=train.batch_size,
         )
+        num_epochs = total_epochs(arm, train.num_epochs, context.steps_per_epoch)
+        first_stage_epochs = train.num_epochs if arm.kind == "two_stage" else num_epochs
         row = arm_row(arm, context)._replace(
             input_fill=split.scaling.fill,
             input_mean=split.scaling.mean,
@@ -149,8 +152,8 @@ class Plan:
             train_indices=split.train_indices,
             validation_indices=split.validation_indices,
             test_indices=split.test_indices,
-            first_stage_epochs=0 if self.design.estimators else train.num_epochs,
-            num_epochs=0 if self.design.estimators else total_epochs(arm, train.num_epochs),
+            first_stage_epochs=0 if self.design.estimators else first_stage_epochs,
+            num_epochs=0 if self.design.estimators else num_epochs,
         )
 
     @cached_property
@@ -268,7 +271,32 @@ def design_arms(config: DesignConfig) -> tuple[Arm, ...]:
     tuned = tuple(arm for arm in arms if arm.candidates and arm.scheme == UNIFORM.scheme)
     if baseline == (UNIFORM,) and UNIFORM not in arms and len(tuned) == 1:
         baseline = tuned
-    return (*baseline, *(arm for arm in arms if arm != baseline[0]))
+    arms = (*baseline, *(arm for arm in arms if arm != baseline[0]))
+    if config.equal_length_baseline:
+        arms = tuple(dict.fromkeys([*arms, _equal_length_baseline(arms)]))
+    return arms
+
+
+def _equal_length_baseline(arms: Sequence[Arm]) -> Arm:
+    """The uniform arm that trains as long as the longest of these.
+
+    Raises:
+        ConfigError: none trains longer than the others.
+    """
+    longer = [
+        dict(each.settings)
+        for arm in arms
+        if arm.kind == "two_stage"
+        for each in arm.candidates or (arm,)
+    ]
+    if not longer:
+        raise ConfigError(
+            "--equal-length-baseline has no arm of two stages to equal: give one in --arms, or "
+            "leave it out"
+        )
+    lengths = ("epochs", "min_steps")
+    most = {name: max(settings.get(name, 0) for settings in longer) for name in lengths}
+    return find_scheme("long_uniform").arm(most)
 
 
 def _check_estimator_settings(train: TrainConfig) -> None:

@@ -464,7 +464,7 @@ class _Driver:
         if arm is None:
             self._refer_to_model(key, source.key)
             return dataclasses.replace(source, key=key)
-        untrained = dataclasses.replace(source, key=key, history={}, chosen={})
+        untrained = dataclasses.replace(source, key=key, history={}, chosen={}, stage_steps=())
         if source.status != "ok":
             return untrained
         cell = self._plan.cells[key.cell]

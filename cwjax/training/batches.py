@@ -41,9 +41,7 @@ def epoch_blocks(
         Blocks whose arrays have a leading run axis `[len(runs), max_steps, ...]`.
     """
     epochs = [_epoch_steps(run, labels[run.train_indices], epoch, config) for run in runs]
-    num_steps = len(epochs[0].indices)
-    if skip_partial:
-        num_steps = examples_per_epoch(runs[0], config, skip_partial) // config.batch_size
+    num_steps = steps_per_epoch(runs[0], config, skip_partial)
     for start in range(first_step, num_steps, max_steps):
         stop = min(start + max_steps, num_steps)
         padding = max_steps - (stop - start)
@@ -58,6 +56,11 @@ def examples_per_epoch(run: Run, config: TrainConfig, skip_partial: bool) -> int
     """How many examples of a run are trained on in an epoch; arguments as of `epoch_blocks`."""
     size = len(run.train_indices)
     return size - size % config.batch_size if skip_partial else size
+
+
+def steps_per_epoch(run: Run, config: TrainConfig, skip_partial: bool) -> int:
+    """Optimiser steps of an epoch of a run; arguments as of `epoch_blocks`."""
+    return -(-examples_per_epoch(run, config, skip_partial) // config.batch_size)
 
 
 def _epoch_steps(run: Run, labels: np.ndarray, epoch: int, config: TrainConfig) -> Batches:
@@ -78,9 +81,10 @@ def _epoch_steps(run: Run, labels: np.ndarray, epoch: int, config: TrainConfig) 
         batch_size=batch_size,
     )
     is_second = epoch >= run.first_stage_epochs
+    factor = float(run.row.learning_rate_factor)
     learning_rate = learning_rates(
         config,
-        float(run.row.learning_rate_factor),
+        factor * float(run.row.second_stage_rate) if is_second else factor,
         epoch=epoch - run.first_stage_epochs if is_second else epoch,
         num_epochs=run.num_epochs - run.first_stage_epochs if is_second else run.first_stage_epochs,
         steps_per_epoch=num_steps,

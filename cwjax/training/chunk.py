@@ -12,7 +12,7 @@ import numpy as np
 
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
-from cwjax.training.batches import epoch_blocks, examples_per_epoch
+from cwjax.training.batches import epoch_blocks, examples_per_epoch, steps_per_epoch
 from cwjax.training.lanes import BLOCK_STEPS, Lane
 from cwjax.training.runs import (
     ChunkState,
@@ -174,6 +174,9 @@ class ChunkTrainer:
         test_logits = self._evaluate(chunk, np.stack([run.test_indices for run in chunk.padded]))
         kernels, biases = self._heads(chunk)
         kept = self._lane.get_runs(kept_arrays(chunk.state)) if self._keep_models else None
+        num_steps = steps_per_epoch(
+            chunk.runs[0], self._config, self._programs.skips_partial_batches
+        )
         for place, run in enumerate(chunk.runs):
             yield RunFinished(
                 run,
@@ -182,6 +185,7 @@ class ChunkTrainer:
                 kernels[place],
                 biases[place],
                 kept and {name: array[place] for name, array in kept.items()},
+                tuple(num_epochs * num_steps for num_epochs in run.stages),
             )
 
     def _heads(self, chunk: _Chunk) -> tuple[np.ndarray, np.ndarray]:

@@ -52,6 +52,17 @@ class Run:
     num_epochs: int
 
     @property
+    def stages(self) -> tuple[int, ...]:
+        """Epochs of each stage, which sum to `num_epochs`.
+
+        A stage begins where class weights set in, mixing ends or the features are frozen.
+        """
+        row = self.row
+        starts = {*map(int, (row.deferred_from, row.mixing_until, row.second_stage_from))}
+        inner = sorted(start for start in starts if 0 < start < self.num_epochs)
+        return tuple(np.diff([0, *inner, self.num_epochs]).tolist())
+
+    @property
     def num_examples(self) -> int:
         """Examples that training sees over all epochs; an estimator sees each once."""
         return max(1, self.num_epochs) * len(self.train_indices)
@@ -116,6 +127,7 @@ class RunFinished:
     head_kernel: np.ndarray  # float32 [num_features, num_classes]; of an estimator [0, num_classes]
     head_bias: np.ndarray  # float32 [num_classes]; of an estimator 0
     model: dict[str, np.ndarray] | None = None  # of `step.kept_arrays`; None unless asked for
+    stage_steps: tuple[int, ...] = ()  # optimiser steps of each of `run.stages`; of an estimator ()
 
 
 @dataclass(frozen=True, eq=False)

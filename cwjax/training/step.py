@@ -14,7 +14,13 @@ import jax.numpy as jnp
 import optax
 
 from cwjax.arms import losses
-from cwjax.arms.row import SECOND_STAGE_CRT, SECOND_STAGE_LWS, ArmRow, Leaf
+from cwjax.arms.row import (
+    SECOND_STAGE_CRT,
+    SECOND_STAGE_LWS,
+    SECOND_STAGE_SAME,
+    ArmRow,
+    Leaf,
+)
 from cwjax.config import TrainConfig
 from cwjax.models.network import Arrays, Network, Outputs
 from cwjax.models.registry import ModelFactory
@@ -173,7 +179,7 @@ def make_programs(
             trained, optax.apply_updates(trained, updates), row, block.epoch
         )
         return RunState(
-            params=params,
+            params=bound_head(params, row, block.epoch),
             variables=variables,
             class_scale=class_scale,
             opt_state=opt_state,
@@ -247,15 +253,36 @@ def keep_frozen(
 ) -> tuple[Arrays, jax.Array]:
     """`new`, but `old` where the arm does not train in this epoch; each is parameters, class scale.
 
-    First stage: all is trained but the class scale. Second stage: cRT trains the head alone, LWS
-    the class scale alone; batch statistics go on following the batches, as in the authors' code.
+    First stage: all is trained but the class scale. Second stage: LWS trains the class scale alone,
+    the others the head alone; batch statistics go on following the batches, as in the authors'
+    code.
     """
-    second_stage = epoch >= row.second_stage_from
-    train_head = ~second_stage | (row.second_stage_head == SECOND_STAGE_CRT)
-    train_scale = second_stage & (row.second_stage_head == SECOND_STAGE_LWS)
+    second_stage, head = epoch >= row.second_stage_from, row.second_stage_head
+    train_head = ~second_stage | (head == SECOND_STAGE_CRT) | (head == SECOND_STAGE_SAME)
+    train_scale = second_stage & (head == SECOND_STAGE_LWS)
     params = jax.tree.map_with_path(
         lambda path, old, new: jnp.where(train_head if is_head(path) else ~second_stage, new, old),
         old[0],
         new[0],
     )
     return params, jnp.where(train_scale, new[1], old[1])
+
+
+def bound_head(params: Arrays, row: ArmRow, epoch: Leaf) -> Arrays:
+    """`params`, in the second stage with class vectors no longer than `row.second_stage_max_norm`.
+
+    A longer one is projected onto the bound: `w_c · min(1, δ/‖w_c‖)`.
+
+    References:
+        Alshammari et al. 2022, "Long-Tailed Recognition via Weight Balancing".
+    """
+
+    def bounded(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        if not (is_head(path) and getattr(path[1], "key", None) == "kernel"):
+            return leaf
+        norms = jnp.linalg.norm(leaf, axis=0, keepdims=True)  # a column is a class vector
+        is_long = (epoch >= row.second_stage_from) & (norms > row.second_stage_max_norm)
+        return jnp.where(is_long, leaf * (row.second_stage_max_norm / norms), leaf)
+
+    bounded_params: Arrays = jax.tree.map_with_path(bounded, params)
+    return bounded_params

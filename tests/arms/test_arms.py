@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
@@ -11,9 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cwjax.arms.arm import SCHEMES, ArmContext, scheme
-from cwjax.arms.grammar import arm_row, list_arms, parse_arm, parse_arms, total_epochs
+from cwjax.arms.grammar import (
+    STANDARD_ARMS,
+    arm_row,
+    list_arms,
+    parse_arm,
+    parse_arms,
+    total_epochs,
+)
 from cwjax.arms.row import ArmRow, replace, row_bytes, uniform_row
 from cwjax.arms.settings import AtLeastZero
+from cwjax.config import DesignConfig
 from cwjax.errors import ConfigError
 
 COUNTS = np.array([400, 100, 4])
@@ -260,7 +269,7 @@ def test_the_list_of_arms_says_what_one_needs_to_know() -> None:
     assert rows["tau_norm"].settings == "tau="
     assert rows["focal"].source == "Lin et al. 2017"
     assert all(row.formula for row in rows.values())
-    assert all(row.source for row in rows.values() if row.name != "uniform")
+    assert all(row.source for row in rows.values() if "uniform" not in row.name)
 
 
 @pytest.mark.fault(37)
@@ -286,7 +295,9 @@ def test_settings_that_overflow_are_refused(spec: str) -> None:
 def test_settings_that_underflow_stay_finite(spec: str) -> None:
     assert all(
         np.isfinite(leaf).all()
-        for leaf in arm_row(parse_arm(spec), CONTEXT)._replace(remix_kappa=0)
+        for leaf in arm_row(parse_arm(spec), CONTEXT)._replace(
+            remix_kappa=0, second_stage_max_norm=0
+        )
     )
 
 
@@ -296,11 +307,21 @@ def test_post_hoc_arms_have_no_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "num_epochs", "expected"),
-    [("crt", 10, 12), ("lws:epochs=0.5", 10, 15), ("crt", 1, 2), ("balanced", 10, 10)],
+    ("spec", "num_epochs", "steps_per_epoch", "expected"),
+    [
+        ("crt", 10, 1000, 12),
+        ("lws:epochs=0.5", 10, 1000, 15),
+        ("crt", 1, 1000, 2),
+        ("balanced", 10, 1, 10),
+        ("crt", 12, 22, 12 + 23),  # 22 epochs would be 484 steps
+        ("long_uniform", 12, 22, 12 + 23),
+        ("crt:min_steps=100", 12, 22, 12 + 5),
+        ("crt:min_steps=0", 12, 22, 12 + 2),
+        ("crt:min_steps=0:epochs=0.01", 12, 22, 12 + 1),
+    ],
 )
-def test_total_epochs(spec: str, num_epochs: int, expected: int) -> None:
-    assert total_epochs(parse_arm(spec), num_epochs) == expected
+def test_total_epochs(spec: str, num_epochs: int, steps_per_epoch: int, expected: int) -> None:
+    assert total_epochs(parse_arm(spec), num_epochs, steps_per_epoch) == expected
 
 
 def test_rows_are_equal_where_every_field_is() -> None:
@@ -325,3 +346,18 @@ def test_replace_keeps_types_and_shapes() -> None:
 def test_the_grammar_does_not_import_jax() -> None:
     code = "import sys, cwjax.arms.grammar, cwjax.arms.sampling; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_standard_arms() -> None:
+    arms = parse_arms(["standard"])
+    assert len(arms) == 8
+    assert [str(arm) for arm in arms] == list(STANDARD_ARMS)
+    assert str(arms[0]) == "uniform"  # which post-hoc arms are computed from
+    assert set(STANDARD_ARMS) <= set(names("all"))
+    with pytest.raises(ConfigError, match="arm 'crt' is given twice, by standard and crt"):
+        parse_arms(["standard", "crt"])
+
+
+def test_the_standard_arms_are_those_that_the_help_names() -> None:
+    source = inspect.getsource(DesignConfig).replace("\n    ", " ")
+    assert f"({', '.join(STANDARD_ARMS)})" in source

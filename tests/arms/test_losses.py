@@ -19,12 +19,15 @@ from cwjax.arms.row import ArmRow, replace, uniform_row
 K = 10
 BATCH = 56
 COUNTS = np.array([5421, 3249, 1948, 1167, 700, 419, 251, 150, 90, 54])
-CONTEXT = ArmContext(COUNTS, COUNTS, tuple(map(str, range(K))), num_epochs=10)
+CONTEXT = ArmContext(COUNTS, COUNTS, tuple(map(str, range(K))), num_epochs=10, batch_size=1)
 SPECS = [
     *(str(arm) for arm in parse_arms(["all"]) if arm.kind != "post_hoc"),
     "focal:gamma=0.5:weights=balanced",
     "focal:gamma=1",
     "ldam:drw=0",
+    "cdt:gamma=0.1",
+    "mixup:weights=balanced",
+    "label_aware_smoothing:weights=inverse_power",
     "remix:kappa=1.5:tau=1",
 ]
 ALL_AT_ONCE = replace(
@@ -186,6 +189,17 @@ def test_extreme_logits_have_finite_losses_and_gradients(spec: str, extreme: flo
     value, grads = total_loss_and_grad(logits, ROWS[spec])
     assert np.isfinite(value)
     assert np.isfinite(grads).all()
+
+
+def test_gradient_of_cdt_in_closed_form() -> None:
+    """∂/∂z_c of CE(a·z) is a_c (softmax(a·z)_c − [c = y])."""
+    row = arm_row(parse_arm("cdt:gamma=0.3"), CONTEXT)
+    scale = (COUNTS / COUNTS.max()) ** 0.3
+    powers = np.exp(scale * LOGITS.astype(np.float64))
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    expected = scale * (probabilities - np.eye(K)[LABELS])
+    grads = jax.grad(lambda logits: plain_loss_of(logits, row).sum())(LOGITS)
+    np.testing.assert_allclose(grads, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_focal_gradient_of_a_certain_example_is_zero_not_nan() -> None:

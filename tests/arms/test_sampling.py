@@ -101,6 +101,18 @@ def test_without_mixing_everyone_is_their_own_partner() -> None:
     np.testing.assert_array_equal(partners, np.tile(np.arange(4), (3, 1)))
 
 
+def test_mixing_ends_before_the_rest_of_the_epochs() -> None:
+    def draw(epoch: int, **fields):
+        row = replace(UNIFORM, mixup_alpha=1, **fields)
+        return mixing(row, seed=0, epoch=epoch, num_examples=10, batch_size=4)
+
+    for actual, expected in zip(draw(2, mixing_until=3), draw(2), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    mix, partners = draw(3, mixing_until=3)
+    np.testing.assert_array_equal(mix, np.ones(3, np.float32))
+    np.testing.assert_array_equal(partners, np.tile(np.arange(4), (3, 1)))
+
+
 @pytest.mark.parametrize(("num_examples", "num_filled"), [(120, 12), (109, 1), (115, 7)])
 def test_partners_are_a_permutation_of_the_filled_slots(num_examples: int, num_filled: int) -> None:
     row = replace(UNIFORM, mixup_alpha=1)

@@ -55,7 +55,7 @@ def idx_directory(tmp_path: Path, original: dict[str, np.ndarray]) -> Path:
     return directory
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")  # hypothesis asks for it again and again
 def make_dataset() -> Callable[..., Dataset]:
     """A data set of the given training labels, whose images are their index."""
 

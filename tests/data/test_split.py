@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cwjax.config import DataConfig
 from cwjax.data.dataset import Dataset
-from cwjax.data.imbalance import long_tailed_counts
-from cwjax.data.split import split_dataset, stratified_cut
+from cwjax.data.imbalance import counts_of_same_shares, long_tailed_counts
+from cwjax.data.split import Split, split_dataset, stratified_cut
 from cwjax.errors import ConfigError, DataError
 
 MakeDataset = Callable[..., Dataset]
@@ -80,14 +82,57 @@ def test_seed_decides_the_split(dataset: Dataset) -> None:
     assert not np.array_equal(first.validation_indices, other.validation_indices)
 
 
-def test_validation_does_not_depend_on_the_imbalance(dataset: Dataset) -> None:
-    splits = [
-        split_dataset(dataset, DataConfig(imbalance_factor=factor), seed=1) for factor in (2, 20)
-    ]
-    splits.append(split_dataset(dataset, NONE, seed=1))
-    for split in splits[1:]:
-        assert np.array_equal(split.validation_indices, splits[0].validation_indices)
-    assert set(splits[1].train_indices) < set(splits[0].train_indices)
+def validation_counts(dataset: Dataset, split: Split) -> list[int]:
+    labels = dataset.labels[split.validation_indices]
+    return np.bincount(labels, minlength=dataset.num_classes).tolist()
+
+
+def test_validation_is_as_imbalanced_as_training(dataset: Dataset) -> None:
+    # Of 10, 12 and 20 validation examples; training has 90, 28 and 9 of each class.
+    split = split_dataset(dataset, DataConfig(imbalance_factor=10), seed=1)
+    assert split.validation_counts.tolist() == [10, 3, 1]
+    assert validation_counts(dataset, split) == [10, 3, 1]
+    rare = split_dataset(dataset, DataConfig(imbalance_factor=90), seed=1)
+    assert rare.class_counts.tolist() == [90, 9, 1]
+    assert validation_counts(dataset, rare) == [10, 1, 1]  # at least one of every class
+
+
+def test_larger_factors_validate_on_subsets(dataset: Dataset) -> None:
+    whole, mild, strong = (
+        set(split_dataset(dataset, data, seed=1).validation_indices.tolist())
+        for data in (NONE, DataConfig(imbalance_factor=2), DataConfig(imbalance_factor=20))
+    )
+    assert strong < mild < whole
+
+
+@given(seed=st.integers(0, 2**32 - 1), factor=st.floats(1, 90), permute=st.booleans())
+def test_splits_are_disjoint_and_their_counts_true(
+    make_dataset: MakeDataset, seed: int, factor: float, permute: bool
+) -> None:
+    labels = np.repeat([0, 1, 2], [100, 120, 200])
+    data = DataConfig(imbalance="long_tailed", imbalance_factor=factor, permute_classes=permute)
+    dataset = make_dataset(labels)
+    split = split_dataset(dataset, data, seed)
+    together = np.concatenate([split.train_indices, split.validation_indices, split.test_indices])
+    assert len(np.unique(together)) == len(together)
+    assert (np.diff(split.validation_indices) > 0).all()
+    assert validation_counts(dataset, split) == split.validation_counts.tolist()
+    assert split.validation_counts.min() >= 1
+
+
+@given(pairs=st.lists(st.tuples(st.integers(1, 500), st.integers(0, 60)), min_size=1, max_size=9))
+def test_counts_of_same_shares(pairs: list[tuple[int, int]]) -> None:
+    counts, available = (np.array(each) for each in zip(*pairs, strict=True))
+    assume(available.any())
+    drawn = counts_of_same_shares(counts, available)
+    assert drawn.dtype == np.int64
+    assert (drawn <= available).all()
+    assert ((drawn == 0) == (available == 0)).all()
+    some = available > 0
+    scale = min(Fraction(int(a), int(n)) for n, a in pairs if a)
+    exact = np.array([max(1, math.floor(scale * n + Fraction(1, 2))) for n in counts.tolist()])
+    assert drawn[some].tolist() == exact[some].tolist()
+    assert (drawn[some] == available[some]).any()  # as many as there are
 
 
 def test_permuted_classes(dataset: Dataset) -> None:
@@ -108,8 +153,11 @@ def test_imbalance_that_empties_a_class(dataset: Dataset) -> None:
 def test_too_few_examples_for_a_validation_split(make_dataset: MakeDataset) -> None:
     with pytest.raises(DataError, match="made: no class has the 5 training examples"):
         split_dataset(make_dataset(np.repeat([0, 1], 4)), NONE, seed=0)
-    split = split_dataset(make_dataset(np.repeat([0, 1], [4, 5])), NONE, seed=0)
-    assert split.class_counts.tolist() == [4, 4]
+    dataset = make_dataset(np.repeat([0, 1], [4, 5]))
+    for data in (NONE, DataConfig(imbalance="step", imbalance_factor=2)):
+        split = split_dataset(dataset, data, seed=0)
+        assert split.class_counts.tolist() == ([4, 4] if data is NONE else [4, 2])
+        assert split.validation_counts.tolist() == [0, 1]
 
 
 def test_notebook_protocol_takes_the_end_of_the_file(make_dataset: MakeDataset) -> None:
@@ -140,5 +188,5 @@ def test_default_of_the_embedded_digits() -> None:
     digits = load_dataset("mnist5k")
     split = split_dataset(digits, DataConfig(imbalance_factor=50), seed=0)
     assert split.class_counts.tolist() == long_tailed_counts(360, 10, 50).tolist()
-    assert len(split.validation_indices) == 400
+    assert split.validation_counts.tolist() == [40, 26, 17, 11, 7, 4, 3, 2, 1, 1]
     assert split_dataset(digits, NOTEBOOK, seed=0).weight_counts.tolist() == [400] * 10

@@ -107,7 +107,7 @@ def rows() -> dict[str, Any]:
             fields = arm_row(arm, context)._asdict().items()
             changed = {n: v for n, v in fields if not np.array_equal(v, neutral[n])}
             content[str(arm)] = {
-                "epochs": total_epochs(arm, NUM_EPOCHS),
+                "epochs": total_epochs(arm, NUM_EPOCHS, context.steps_per_epoch),
                 **{name: np.asarray(v, np.float64).tolist() for name, v in changed.items()},
             }
     return content
@@ -121,7 +121,7 @@ def orders() -> dict[str, str]:
         row = arm_row(arm, context)
         for seed in (0, 3, 2**32 + 3):
             for epoch in (0, 7, NUM_EPOCHS):
-                if epoch < total_epochs(arm, NUM_EPOCHS):
+                if epoch < total_epochs(arm, NUM_EPOCHS, context.steps_per_epoch):
                     order = epoch_order(labels, row, seed=seed, epoch=epoch, num_epochs=NUM_EPOCHS)
                     content[f"{arm}, seed {seed}, epoch {epoch}"] = digest(order)
     return content

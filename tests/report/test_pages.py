@@ -97,6 +97,15 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+def test_steps_of_every_stage_and_which_are_too_few(tmp_path: Path) -> None:
+    write_study(tmp_path / "out", {"uniform": 0.0, "crt": 0.5, "posthoc_logit_adjusted": 0.1}, 6)
+    derive(StudyDirectory(tmp_path / "out"))
+    text = (tmp_path / "out" / "report.html").read_text()
+    (steps,) = (rows for caption, rows in Page(text).tables.items() if "steps of each" in caption)
+    assert steps[1:] == [["uniform", "60", "60"], ["crt", "40, then 20", "60"]]
+    assert "last stage of crt (20 steps) is shorter than 500 steps" in text
+
+
 def test_every_number_comes_from_the_comparison_and_the_scores(
     directory: Path, page: Page, comparison: StudyComparison
 ) -> None:

@@ -300,6 +300,22 @@ def test_nothing_is_hidden() -> None:
     assert words.one_line("a\n b\tc") == "a b c"
 
 
+def test_stages_that_are_too_short() -> None:
+    assert words.stages_note({"uniform": [20], "crt": [20, 500]}) is None
+    said = words.stages_note({"uniform": [20], "crt": [600, 499], "ldam": [1, 1], "lws": [9, 500]})
+    assert said is not None
+    assert said.startswith("the last stage of crt (499 steps) and ldam (1 step) is shorter than")
+    assert said.endswith("give more --num-epochs")
+
+
+def test_not_validated() -> None:
+    names = ("cat", "dog", "eel")
+    assert words.not_validated(names, {0: [3, 1, 1], 1: [3, 1, 2]}) is None
+    assert words.not_validated(names, {}) is None
+    said = words.not_validated(names, {0: [3, 0, 1], 1: [3, 1, 0]})
+    assert said == "leave out 'dog' and 'eel', too rare to validate on"
+
+
 def test_a_verdict_that_hangs_on_one_seed_says_so() -> None:
     differences = np.array([4.0, 13.9, 6.9, 29.0, 25.8, 17.6, -16.4, 10.6, 18.2]) / 1000
     result = paired_comparison(np.full(9, 0.8), 0.8 + differences)

@@ -74,7 +74,8 @@ def every_spec() -> list[str]:
             for setting in scheme.settings
             if not setting.is_required
         }
-        changed |= {"kappa": "2.5"} if "kappa" in changed else {}
+        special = {"kappa": "2.5", "min_steps": "37"}
+        changed = {name: special.get(name, value) for name, value in changed.items()}
         if changed and scheme.name != "custom":
             others.append(":".join([scheme.name, *(f"{k}={v}" for k, v in changed.items())]))
     return [*(str(arm) for arm in parse_arms(["all"])), *others]

@@ -86,8 +86,9 @@ def test_post_hoc_arms_are_answered_by_uniform_and_that_may_be_a_twin_itself(mak
 
 
 def test_an_arm_of_the_same_row_and_other_stages_is_no_twin(make: Any) -> None:
-    plan = make(arms=("crt:epochs=0.5", "crt:epochs=1", "crt:epochs=0.51"))
-    assert answers_of_seed_0(plan) == {"crt:epochs=0.51": "crt:epochs=0.5"}  # one epoch, both
+    plan = make(arms=[f"crt:min_steps=0:epochs={share}" for share in (0.5, 1, 0.51)])
+    name = "crt:epochs={}:min_steps=0".format
+    assert answers_of_seed_0(plan) == {name(0.51): name(0.5)}  # one epoch, both
 
 
 def test_twins_are_found_cell_by_cell(make: Any) -> None:
@@ -226,3 +227,20 @@ def test_run_keys_sort_and_read_well() -> None:
     keys = [RunKey("b", "a", 0), RunKey("a", "b", 1), RunKey("a", "b", 0)]
     assert sorted(keys) == [keys[2], keys[1], keys[0]]
     assert str(keys[1]) == "b seed 1"
+
+
+def test_uniform_for_as_long_as_the_longest_arm(make: Any) -> None:
+    arms = ("uniform", "crt:min_steps=5", "lws:epochs=3:min_steps=9")
+    plan = make(arms=arms, equal_length_baseline=True, num_seeds=1)
+    epochs = {run.key.arm: (run.first_stage_epochs, run.num_epochs) for run in plan.trained_runs}
+    # 94 examples in batches of 16 are 5 whole steps an epoch.
+    assert epochs == {
+        "uniform": (2, 2),
+        "crt:min_steps=5": (2, 3),
+        "lws:epochs=3:min_steps=9": (2, 8),
+        "long_uniform:epochs=3:min_steps=9": (8, 8),
+    }
+    given = (*arms, "long_uniform:epochs=3:min_steps=9")
+    assert make(arms=given, equal_length_baseline=True).design == make(arms=given).design
+    with pytest.raises(ConfigError, match="--equal-length-baseline has no arm of two stages"):
+        make(arms=("balanced",), equal_length_baseline=True)

@@ -12,7 +12,7 @@ import optax
 import pytest
 from flax import nnx
 
-from cwjax.arms.row import NEVER, replace, uniform_row
+from cwjax.arms.row import NEVER, SECOND_STAGE_SAME, replace, uniform_row
 from cwjax.config import TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.models.cnn import CNN
@@ -24,7 +24,7 @@ from cwjax.training.lanes import Lane, default_lanes
 from cwjax.training.local import Engine, chunk_runs
 from cwjax.training.optim import OPTIMIZERS
 from cwjax.training.runs import EpochFinished, Run, RunFinished, RunKey, RunsFailed, StepsFinished
-from cwjax.training.step import Block, Examples, Programs, RunState, make_programs
+from cwjax.training.step import Block, Examples, Programs, RunState, bound_head, make_programs
 
 CONFIG = TrainConfig(num_epochs=2, batch_size=16)
 
@@ -230,6 +230,7 @@ ROWS: list[dict[str, object]] = [
     {"mixup_alpha": 1},
     {"smoothing": 0.1},
     {"second_stage_from": 2, "second_stage_head": 1, "second_stage_exponent": 0},
+    {"second_stage_from": 2, "second_stage_head": 3, "second_stage_max_norm": 0.5},
 ]
 """What arms of every kind change in the neutral row."""
 
@@ -243,7 +244,7 @@ def test_one_trace_serves_every_arm_seed_and_length(tiny_dataset: Dataset) -> No
         for seed in range(3)
     ]
     finished = list(Engine(tiny_dataset, programs, CONFIG, cpu_lanes(1) * 2).train(runs))
-    assert sum(isinstance(event, RunFinished) for event in finished) == 27
+    assert sum(isinstance(event, RunFinished) for event in finished) == 30
     assert len(traces) == 1
 
 
@@ -329,6 +330,22 @@ def test_uniform_is_plain_flax_and_optax_bit_for_bit(tiny_dataset: Dataset) -> N
     assert not np.array_equal(params_after([run], 50)[0][0], jax.tree.leaves(expected)[0])
 
 
+def test_steps_of_every_stage_are_counted(tiny_dataset: Dataset) -> None:
+    plain = make_run(0)
+    crt = make_run(1, num_epochs=5, second_stage_from=2, second_stage_head=1)
+    deferred = make_run(2, deferred_from=1, class_weights=[1, 2, 3])
+    engine = make_engine(tiny_dataset, default_lanes(width=None))
+    found = {
+        event.run: (event.run.stages, event.stage_steps)
+        for event in engine.train([plain, crt, deferred])
+        if isinstance(event, RunFinished)
+    }
+    # 40 examples in batches of 16 are 3 steps.
+    assert found[plain] == ((2,), (6,))
+    assert found[crt] == ((2, 3), (6, 9))
+    assert found[deferred] == ((1, 1), (3, 3))
+
+
 def test_second_stage_trains_the_head_alone(tiny_dataset: Dataset) -> None:
     """Both cRT and LWS leave the features of the first stage untouched, bit for bit."""
     stage = {"second_stage_from": 2, "second_stage_exponent": 0}
@@ -347,6 +364,79 @@ def test_second_stage_trains_the_head_alone(tiny_dataset: Dataset) -> None:
     np.testing.assert_array_equal(lws, uniform)
     np.testing.assert_array_equal(states[1].class_scale, np.ones(3))
     assert not np.allclose(states[2].class_scale, 1)
+
+
+class Plain(TinyModel):
+    """Without dropout, for a reference in NumPy."""
+
+    def features(self, images: jax.Array) -> jax.Array:
+        return nnx.relu(self.body(images.reshape(len(images), -1)))
+
+
+def test_the_second_stage_of_weight_balancing_equals_numpy(tiny_dataset: Dataset) -> None:
+    """Three steps of SGD on the weighted loss of the head alone, with decay and the bound."""
+    decay, bound, rate, weights = 0.05, 0.5, 0.1, np.array([0.5, 1.0, 2.0])
+    run = make_run(
+        0,
+        num_epochs=3,
+        class_weights=weights,
+        deferred_from=2,
+        second_stage_from=2,
+        second_stage_head=SECOND_STAGE_SAME,
+        second_stage_max_norm=bound,
+        weight_decay=decay,
+    )
+    config = dataclasses.replace(CONFIG, learning_rate=rate)
+    programs = make_programs(
+        lambda rngs: Plain(rngs=rngs), OPTIMIZERS["sgd"](momentum=0.0), config, 3
+    )
+    start = programs.start_second_stage(
+        programs.initial_state(np.array([0, 0], np.uint32), run.row), run.row
+    )
+    block = next(iter(epoch_blocks([run], tiny_dataset.labels, 2, config, 3)))
+    block = block._replace(batches=jax.tree.map(lambda array: array[0], block.batches))
+    examples = Examples(tiny_dataset.inputs, tiny_dataset.labels)
+    end = jax.jit(programs.train_block)(start, run.row, examples, block)
+
+    def numbers(layer: str) -> list[np.ndarray]:
+        leaves = start.params[layer]
+        return [np.asarray(leaves[name][...], np.float64) for name in ("kernel", "bias")]
+
+    (body, body_bias), (kernel, bias) = numbers("body"), numbers("head")
+    longest = []
+    for indices, valid in zip(block.batches.indices, block.batches.valid, strict=True):
+        shown = indices[valid]
+        inputs = tiny_dataset.inputs[shown].reshape(len(shown), -1) / 255
+        labels = tiny_dataset.labels[shown]
+        features = np.maximum(inputs @ body + body_bias, 0)
+        powers = np.exp(features @ kernel + bias)
+        errors = powers / powers.sum(axis=1, keepdims=True) - np.eye(3)[labels]
+        errors *= weights[labels][:, None] / len(shown)
+        kernel = kernel - rate * (features.T @ errors + decay * kernel)
+        bias = bias - rate * (errors.sum(axis=0) + decay * bias)
+        norms = np.linalg.norm(kernel, axis=0)
+        longest.append(norms.max())
+        kernel = kernel * np.minimum(1, bound / norms)
+    np.testing.assert_allclose(end.params["head"]["kernel"][...], kernel, rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(end.params["head"]["bias"][...], bias, rtol=2e-5, atol=1e-6)
+    np.testing.assert_array_equal(
+        end.params["body"]["kernel"][...], start.params["body"]["kernel"][...]
+    )
+    assert max(longest) > bound
+    np.testing.assert_array_equal(end.class_scale, np.ones(3))
+
+
+def test_class_vectors_are_bounded_in_the_second_stage_alone() -> None:
+    vectors = np.array([[3.0, 0.3, 0.0], [4.0, 0.4, 0.0]], np.float32)
+    params = {"body": {"kernel": 9 * vectors}, "head": {"kernel": vectors, "bias": 9 * vectors[0]}}
+    row = replace(uniform_row(3), second_stage_from=2, second_stage_max_norm=1)
+    bounded = bound_head(params, row, 2)
+    expected = np.array([[0.6, 0.3, 0.0], [0.8, 0.4, 0.0]])
+    np.testing.assert_allclose(bounded["head"]["kernel"], expected, rtol=1e-6)
+    for path in (("body", "kernel"), ("head", "bias")):
+        np.testing.assert_array_equal(bounded[path[0]][path[1]], params[path[0]][path[1]])
+    for other in (bound_head(params, row, 1), bound_head(params, uniform_row(3), 2)):
+        np.testing.assert_array_equal(other["head"]["kernel"], vectors)
 
 
 def final_params(run: Run, dataset: Dataset) -> RunState:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import jax
@@ -151,13 +150,13 @@ def test_schedules() -> None:
 
 def test_a_second_stage_has_the_schedule_anew_and_no_warm_up() -> None:
     config = TrainConfig(num_epochs=2, batch_size=16, schedule="cosine", warmup=1, learning_rate=1)
-    run = dataclasses.replace(make_run(0, num_epochs=4))
+    run = make_run(0, num_epochs=4, second_stage_from=2, second_stage_rate=3)
     labels = np.zeros(180, np.int32)
     blocks = [next(iter(epoch_blocks([run], labels, epoch, config, 3))) for epoch in range(4)]
     found = np.concatenate([block.batches.learning_rate[0] for block in blocks])
     cosine = (1 + np.cos(np.pi * np.arange(6) / 6)) / 2
     warm = np.minimum(1, np.arange(1, 7) / 3)
-    np.testing.assert_allclose(found, [*(warm * cosine), *cosine], rtol=1e-6)
+    np.testing.assert_allclose(found, [*(warm * cosine), *(3 * cosine)], rtol=1e-6)
 
 
 @pytest.mark.fault(87)
