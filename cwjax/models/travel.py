@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import cloudpickle
+from flax import nnx
 
 from cwjax.models.own import build, own_function
 from cwjax.models.registry import MODELS, OWN_MODEL, ModelEntry
@@ -44,5 +44,10 @@ def pack_model(text: str) -> bytes | None:
 
 def unpack_model(packed: bytes) -> str:
     """Makes a packed model known in this process; returns its name for `--model`."""
-    MODELS[ARRIVED] = ModelEntry(partial(build, cloudpickle.loads(packed)))
+    make = cloudpickle.loads(packed)
+
+    def built(input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs) -> nnx.Module:
+        return build(make, input_shape, num_classes, rngs)
+
+    MODELS[ARRIVED] = ModelEntry(built)
     return ARRIVED

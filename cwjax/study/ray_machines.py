@@ -19,6 +19,7 @@ from typing import Any
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
 
 import ray
+from ray._private import ray_constants as constants
 from ray.exceptions import (
     ObjectStoreFullError,
     OutOfDiskError,
@@ -69,9 +70,10 @@ def connected(address: str, num_bytes: int) -> Iterator[None]:
     elif address != "auto":
         _check_answers(address)
     handler = signal.getsignal(signal.SIGTERM)
+    reaches_others = constants.ENABLE_RAY_CLUSTER
     try:
-        # As on macOS, Ray then listens on 127.0.0.1 alone.
-        ray._private.ray_constants.ENABLE_RAY_CLUSTER = address != "local"
+        if address == "local":  # Ray listens on 127.0.0.1 alone then, as it does on macOS
+            constants.ENABLE_RAY_CLUSTER = False
         ray.init(**options, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError, RayError) as error:
         raise ConfigError(
@@ -79,6 +81,7 @@ def connected(address: str, num_bytes: int) -> Iterator[None]:
             "(docs/clusters.md), or give --cluster local"
         ) from None
     finally:
+        constants.ENABLE_RAY_CLUSTER = reaches_others
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # ray.init puts its own in the place
     # What raylets report would be printed to standard output, and there is no public switch.
