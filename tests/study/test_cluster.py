@@ -19,6 +19,12 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[cluster]'")
 
+from cwjax.config import RuntimeConfig, TrainConfig
+from cwjax.data.dataset import Dataset
+from cwjax.errors import ConfigError
+from cwjax.study import ray_machines
+from cwjax.study.exchange import Work
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -162,7 +168,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 def started(cluster: Cluster, study: Study, out: Path) -> subprocess.Popen[str]:
     """The driver, some moments into the training."""
     driver = study.start(out, "--cluster", cluster.address)
-    wait_for(lambda: training(out))
+    wait_for(lambda: training(out) or driver.poll() is not None)
     time.sleep(random.uniform(0, 3))
     return driver
 
@@ -251,3 +257,57 @@ def test_whatever_happens_the_results_are_those_of_one_machine(
     assert files(out) == local
     lost = happening in (kill_node, terminate_node, stop_node, kill_worker)
     assert bool(log(out, "lost")) == lost
+
+
+@pytest.mark.fault(92)
+def test_a_run_that_kills_its_process_fails_alone(study: Study, tmp_path: Path) -> None:
+    """Its parameters overflow: with them the model ends its process, here and again."""
+    out = tmp_path / "out"
+    flags = ("--arms", "uniform", "uniform:lr=1000000", "--num-seeds", "1", "--num-epochs", "30")
+    model = ("--model", f"{TOYS}:Deadly", "--cluster", "local")
+    code, errors = study(out, *flags, *model, "--learning-rate", "1e36")
+    assert code == 1
+    (failure,) = errors.splitlines()
+    assert "the process that trained it ended twice before the run did" in failure
+    assert len(list(out.glob("runs/*/*"))) == 1
+    assert len(log(out, "lost")) == 1  # the second time there is nothing to go on with
+
+
+@pytest.mark.fault(96)
+def test_no_cluster_at_the_address(study: Study, tmp_path: Path) -> None:
+    started = time.monotonic()
+    code, error = study(tmp_path / "out", "--cluster", "127.0.0.1:1")
+    assert time.monotonic() - started < 30
+    assert code == 2
+    assert error.startswith("error: --cluster 127.0.0.1:1: nothing answers there (")
+    assert len(error.splitlines()) == 1
+    code, error = study(tmp_path / "out", "--cluster", "auto")
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert error.startswith("error: --cluster auto: ")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.fault(97)
+def test_a_full_object_store_is_told_before_anything_is_written(
+    tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.exceptions import OutOfDiskError
+
+    def full(_: Dataset) -> None:
+        raise OutOfDiskError("no space")
+
+    monkeypatch.setattr(ray_machines.ray, "put", full)
+    work = Work(TrainConfig(), RuntimeConfig(), 1, None)
+    with pytest.raises(ConfigError, match="object store is full .*--object-store-memory"):
+        ray_machines.RayMachines(work, [tiny_dataset])
+
+
+def test_nodes_offer_what_ray_says() -> None:
+    """A process for every accelerator; for every node where none is asked for."""
+    node = ray_machines._Machine("1", "a", ("127.0.0.1", 1), {"CPU": 8.0, "GPU": 4.0})
+    machines = object.__new__(ray_machines.RayMachines)
+    machines._accelerator = "GPU"
+    assert machines._num_workers(node) == 4
+    machines._accelerator = None
+    assert machines._num_workers(node) == 1
+    assert not node.is_reachable()
