@@ -298,7 +298,7 @@ def test_a_full_object_store_is_told_before_anything_is_written(
 
     monkeypatch.setattr(ray_machines.ray, "put", full)
     work = Work(TrainConfig(), RuntimeConfig(), 1, None)
-    with pytest.raises(ConfigError, match="object store is full .*--object-store-memory"):
+    with pytest.raises(ConfigError, match=r"object store is full .*--object-store-memory"):
         ray_machines.RayMachines(work, [tiny_dataset])
 
 
