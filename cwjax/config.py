@@ -461,7 +461,8 @@ class RuntimeConfig:
     def __post_init__(self) -> None:
         require_choices(self)
         require(
-            re.fullmatch(r"local|auto|[^\s:/]+:\d{1,5}", self.cluster or "local") is not None,
+            self.cluster is None
+            or re.fullmatch(r"local|auto|[^\s:/]+:\d{1,5}", self.cluster) is not None,
             f"--cluster is {self.cluster!r}: give local, auto or HOST:PORT, e.g. 10.0.0.1:6379",
         )
         require(
