@@ -213,6 +213,10 @@ def compare(
     """
     from cwjax.study.plan import lay_out, make_plan, parse_design
 
+    check_arguments(
+        arms, seeds, metric, test, directory,
+        train=(train, TrainConfig), runtime=(runtime, RuntimeConfig),
+    )  # fmt: skip
     if (labels is None) != isinstance(data, str | Dataset | DataConfig):
         raise ConfigError("labels go with arrays, and with them alone: give X and y, or a source")
     given = {"test": test, "groups": groups, "class_names": class_names}
@@ -244,6 +248,40 @@ def compare(
     else:
         plan = make_plan(config, ReadOptions(runtime.data_dir))
     return train_plan(plan, directory, runtime, show_progress=progress)
+
+
+def check_arguments(
+    arms: Any, seeds: Any, metric: Any, test: Any, directory: Any, **further: tuple[Any, type]
+) -> None:
+    """Checks the types of what a program gives, as flags of a command are.
+
+    Args:
+        arms: texts, not a single one; or None.
+        seeds: a whole number or several.
+        metric: a text.
+        test: a pair, or None.
+        directory: a path, or None.
+        **further: arguments that may be None, each with its type.
+
+    Raises:
+        ConfigError: naming the first that cannot be used.
+    """
+    listed = isinstance(arms, Sequence) and not isinstance(arms, str)
+    _require(arms is None or listed, "arms", arms, "a list, e.g. ['uniform', 'balanced']")
+    numbers = isinstance(seeds, Sequence) and all(isinstance(seed, int) for seed in seeds)
+    _require(isinstance(seeds, int) or numbers, "seeds", seeds, "a number of seeds or a list")
+    _require(isinstance(metric, str), "metric", metric, "a name, e.g. 'balanced_accuracy'")
+    pair = isinstance(test, tuple | list) and len(test) == 2
+    _require(test is None or pair, "test", type(test).__name__, "a pair, (X_test, y_test)")
+    place = isinstance(directory, str | Path)
+    _require(directory is None or place, "directory", directory, "a path")
+    for name, (value, kind) in further.items():
+        _require(value is None or isinstance(value, kind), name, value, f"a {kind.__name__}")
+
+
+def _require(holds: bool, name: str, value: object, wanted: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} is {value!r:.80}: give {wanted}")
 
 
 def _data_config(data: Any, test_split: TestSplit) -> DataConfig:

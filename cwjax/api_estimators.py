@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from cwjax.api import Study, train_plan
+from cwjax.api import Study, check_arguments, train_plan
 from cwjax.arms.weights_only import whole_estimator_arms
 from cwjax.config import (
     AnalysisConfig,
@@ -75,6 +75,10 @@ def compare_estimators(
     """
     from cwjax.study.plan import lay_out, parse_design
 
+    check_arguments(weights, seeds, metric, test, directory, runtime=(runtime, RuntimeConfig))
+    whole = isinstance(arms, Mapping) and all(isinstance(name, str) for name in arms)
+    if arms is not None and not whole:
+        raise ConfigError(f"arms is {type(arms).__name__}: give {{name: estimator, ...}}")
     estimators = _estimators(estimator, weights, arms)
     dataset = dataset_from_arrays(X, y, test=test, groups=groups)
     kind = "features" if dataset.is_features else "npz"

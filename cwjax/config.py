@@ -147,6 +147,11 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_choices(self)
+        require(
+            isinstance(self.dataset, str),
+            f"dataset is {type(self.dataset).__name__}, here it is the name of a source: give the "
+            "data to cwjax.compare",
+        )
         if self.imbalance == "auto":
             asked = self.permute_classes or self.imbalance_factor != DataConfig.imbalance_factor
             skewed = asked or self.dataset in BALANCED_DATASETS

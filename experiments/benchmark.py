@@ -1,15 +1,18 @@
-"""Training throughput beside other libraries, on the same cores, digits and network.
+"""Training throughput beside other libraries, on the same cores, examples and network.
 
 python -m experiments.benchmark
-python -m experiments.benchmark --peers torch keras-jax matmul --repeats 9 --json throughput.json
+python -m experiments.benchmark --work mlp --json mlp.json
+python -m experiments.benchmark --peers torch keras-jax matmul --repeats 9
 
-Every row is a process of its own that compiles first and then waits; the repeats take turns (A B C,
-A B C, ...), so that a slow minute of the machine hits all rows alike, and medians are shown. Leave
-the machine alone meanwhile. Rows whose library is not installed are skipped with a line.
+Every row is a process of its own that compiles first and then waits, or (`-per-core`) a process of
+one thread for each core; the repeats take turns (A B C, A B C, ...), so that a slow minute of the
+machine hits all rows alike, and medians are shown. Leave the machine alone meanwhile. Rows whose
+library is not installed are skipped with a line.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import statistics
@@ -17,7 +20,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 from rich.box import SIMPLE_HEAD
@@ -27,28 +29,31 @@ from rich.table import Table
 from cwjax.cli import command_line
 from cwjax.config import available_cores
 from cwjax.errors import ConfigError
-from experiments.peers import PeerName, Row
-from experiments.peers.process import measure_in_turns
+from experiments.peers import WORKS, Network, Row, WorkName
+from experiments.peers.process import Peer, measure_in_turns
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
     """Flags of `benchmark`."""
 
-    peers: tuple[PeerName, ...] = get_args(PeerName)
-    """Rows of the table."""
-    repeats: int = 5
+    work: WorkName = "cnn"
+    """What is trained: the notebook's network on digits, or a dense one on features (mlp-small:
+    10-64-5, mlp: 40-256-128-18, linear: 768-100)."""
+    peers: tuple[str, ...] = ()
+    """Rows of the table, e.g. torch torch-per-core cwjax-32 [default: all of this work]."""
+    repeats: int = 3
     """Measurements of each row."""
+    seconds: float = 20.0
+    """How long a measurement lasts at least: `fit` takes a while to begin."""
     num_examples: int = 5_040
-    """Examples a measurement trains on; whole batches of 56 of them are used."""
+    """Training examples; whole batches of 56 of them are used."""
     threads: int = available_cores()
     """CPU cores that every row may use."""
     json: Path | None = None
     """Also write all measurements to this file."""
 
     def __post_init__(self) -> None:
-        if not self.peers:
-            raise ConfigError("--peers is empty: give at least one")
         if self.repeats < 1:
             raise ConfigError(f"--repeats is {self.repeats}: give an integer of at least 1")
         if self.json is not None and not self.json.absolute().parent.is_dir():
@@ -58,9 +63,13 @@ class Flags:
 def main() -> int:
     """The script; returns its exit code."""
     flags = command_line.parse(Flags, __doc__, "benchmark", sys.argv[1:])
-    peers = [(name, flags.num_examples) for name in flags.peers]
+    network = WORKS[flags.work]
+    peers = [
+        Peer(name, flags.num_examples, flags.work, flags.seconds)
+        for name in flags.peers or network.peers
+    ]
     rows = measure_in_turns(peers, flags.repeats, flags.threads)
-    report = Report(machine(flags.threads), needed_flop(), rows)
+    report = Report(machine(flags.threads), flags.work, needed_flop(network), rows)
     print_report(report)
     if flags.json is not None:
         write_json(flags.json, report)
@@ -72,6 +81,7 @@ class Report:
     """All that was measured, and where."""
 
     machine: dict[str, str]
+    work: str
     needed_flop_per_example: int
     rows: list[Row]
 
@@ -105,13 +115,19 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def needed_flop() -> int:
+def needed_flop(network: Network) -> int:
     """Floating-point operations that training on one example cannot do without.
 
     Two per element of a matrix product, three products per layer (output, gradient of the kernel,
     gradient of the input), the first layer without the last. Positions that VALID pooling
     throws away (an odd last row or column) are not counted; neither are pooling, ReLU or dropout.
+
+    Args:
+        network: that is trained.
     """
+    if network.hidden is not None:
+        products = [inputs * outputs for inputs, outputs in itertools.pairwise(network.widths)]
+        return 2 * (3 * sum(products) - products[0])
     conv2_positions = 10 * 10  # of 11 x 11, 2x2-pooled
     conv1_positions = 24 * 24  # of 26 x 26: what conv2's 10 x 10 see, 2x2-pooled
     conv1 = 2 * conv1_positions * 9 * 1 * 32

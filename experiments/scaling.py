@@ -18,7 +18,7 @@ from cwjax.config import available_cores
 from cwjax.errors import ConfigError
 from experiments.benchmark import machine, write_json
 from experiments.peers import Row
-from experiments.peers.process import measure_in_turns
+from experiments.peers.process import Peer, measure_in_turns
 
 RUNS_AS_DATA_GROWS = 2
 
@@ -68,7 +68,7 @@ def main() -> int:
         "training examples": [(RUNS_AS_DATA_GROWS, examples) for examples in flags.examples],
     }
     points = sorted({point for ladder in ladders.values() for point in ladder})
-    peers = [(f"cwjax-{runs}", examples) for runs, examples in points]
+    peers = [Peer(f"cwjax-{runs}", examples) for runs, examples in points]
     rows = measure_in_turns(peers, flags.repeats, flags.threads)
     costs = {point: _microseconds(row) for point, row in zip(points, rows, strict=True)}
     print("runs  examples  microseconds per example of a run")

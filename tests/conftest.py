@@ -123,12 +123,18 @@ def refused(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test touches the user's cache; all workers and subprocesses share one of their own."""
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
+def _own_cache(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """No test touches the user's cache; each process has its own, but for compiled programs.
+
+    Those serve all processes, and the next call of pytest.
+    """
+    compiled = pytestconfig.rootpath / ".pytest_cache" / "compiled"
+    compiled.mkdir(parents=True, exist_ok=True)
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "compiled").symlink_to(compiled)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("CWJAX_CACHE", str(root / "cache"))
-        use_compile_cache(root / "cache" / "compiled")
+        monkeypatch.setenv("CWJAX_CACHE", str(cache))
+        use_compile_cache(compiled)
         yield

@@ -153,6 +153,13 @@ def test_images_data_sets_and_names(tiny_dataset: Dataset, tmp_path: Path) -> No
         ((X, Y), {"model": "mpl"}, "did you mean 'mlp'"),
         ((X, Y), {"seeds": 0}, "num-seeds is 0"),
         ((X, Y), {"class_names": ["a", "b"]}, "y"),
+        ((X, Y), {"arms": "balanced"}, r"arms is 'balanced': give a list"),
+        ((X, Y), {"seeds": 2.5}, r"seeds is 2.5: give a number of seeds or a list"),
+        ((X, Y), {"metric": None}, "metric is None: give a name"),
+        ((X, Y), {"test": X}, r"test is 'ndarray': give a pair"),
+        ((X, Y), {"directory": 3}, "directory is 3: give a path"),
+        ((X, Y), {"train": {"num_epochs": 2}}, "train is {'num_epochs': 2}: give a TrainConfig"),
+        ((3, Y), {}, "X is int: give an array"),
         ((cwjax.DataConfig(),), {"test_split": "per-seed"}, "set it in the DataConfig"),
     ],
 )

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cwjax.cli import command_line
 from cwjax.errors import ConfigError
-from experiments import benchmark, scaling
+from experiments import accelerator, benchmark, scaling
 from experiments.cost_figure import cost_figure
-from experiments.peers import Repeat, Row
-from experiments.peers.process import measure_in_turns
+from experiments.peers import WORKS, Repeat, Row
+from experiments.peers.process import Peer, measure_in_turns
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,8 +43,26 @@ def test_the_table_compares_with_the_fastest_and_with_the_ceiling() -> None:
 
 
 def test_an_unknown_peer_is_one_line() -> None:
-    with pytest.raises(ConfigError, match="no peer 'cwjax-0': choose one of cwjax-N, flax-loop"):
-        measure_in_turns([("cwjax-0", 56)], repeats=1, threads=1)
+    known = "no peer 'cwjax-0' of --work cnn: choose one of cwjax-N, flax-loop"
+    with pytest.raises(ConfigError, match=known):
+        measure_in_turns([Peer("cwjax-0", 56)], repeats=1, threads=1)
+
+
+def test_operations_that_an_example_needs() -> None:
+    """Of a dense network two products per layer, a third for the gradient of an inner input."""
+    assert benchmark.needed_flop(WORKS["mlp-small"]) == 2 * (2 * 10 * 64 + 3 * 64 * 5)
+    assert benchmark.needed_flop(WORKS["linear"]) == 4 * 768 * 100
+
+
+@pytest.mark.slow
+def test_peers_of_a_dense_network(tmp_path: Path) -> None:
+    """One process, one for each core, and many runs at once learn the same examples."""
+    peers = [Peer(name, 560, "mlp-small") for name in ("cwjax-2", "sklearn", "sklearn-per-core")]
+    rows = measure_in_turns(peers, repeats=1, threads=1)
+    assert [row.name for row in rows] == [peer.name for peer in peers]
+    losses = [row.repeats[0].train_loss for row in rows]
+    assert all(loss is not None and 0.5 < loss < 2.5 for loss in losses), losses
+    assert all(row.repeats[0].examples_per_second > 0 for row in rows)
 
 
 def test_scaling_flags() -> None:
@@ -79,3 +99,28 @@ def test_scaling_measures_every_point(tmp_path: Path) -> None:
     assert report["points"] == [[1, 56], [2, 56], [2, 112]]
     assert all(len(row["repeats"]) == 1 for row in report["rows"])
     assert (tmp_path / "cost.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.slow
+def test_the_accelerators_pieces_run_without_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(accelerator.WORKS["mlp"], num_train=560)
+    monkeypatch.setitem(accelerator.WORKS, "mlp", small)
+    for piece in (["throughput", "--work=mlp"], ["convolutions"], ["matmul"]):
+        flags = [*piece, "--runs", "1", "2", "--seconds=0.1", "--platform=cpu"]
+        monkeypatch.setattr(sys, "argv", ["accelerator", *flags])
+        assert accelerator.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("whole runs an hour" in line for line in lines) == 2
+    assert sum("ms per run" in line for line in lines) == 8
+    assert lines[-1].endswith("TFLOP/s")
+
+
+def test_convolutions_of_every_form_are_the_same() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 5, 7, 6, 3)).astype(np.float32)
+    kernel = rng.standard_normal((2, 3, 3, 3, 4)).astype(np.float32)
+    first, *others = (form(x, kernel) for form in accelerator.convolution_forms().values())
+    for other in others:
+        np.testing.assert_allclose(other, first, atol=1e-5)

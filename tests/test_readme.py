@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from cwjax.arms.arm import SCHEMES, ArmContext
 from cwjax.arms.grammar import arm_row, load_schemes, parse_arms
 from cwjax.cli import sweep
+from cwjax.data.sources import ReadOptions, load_dataset
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,6 +33,37 @@ def code(page: str, begins: str, language: str = "python") -> str:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
         assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+def test_the_ways_out_of_frameworks_are_python() -> None:
+    text = (ROOT / "docs" / "frameworks.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        compile(block, "frameworks.md", "exec")
+
+
+def test_features_of_a_keras_model_become_a_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The block as it stands, with a stand-in for Keras."""
+    monkeypatch.chdir(tmp_path)
+    layers = [SimpleNamespace(output=number) for number in range(3)]
+    models = SimpleNamespace(load_model=lambda _: SimpleNamespace(inputs=0, layers=layers))
+
+    def before_last(_: int, output: int) -> SimpleNamespace:
+        assert output == 1
+        return SimpleNamespace(predict=lambda images: images.reshape(len(images), -1)[:, :3])
+
+    keras = SimpleNamespace(models=models, Model=before_last)
+    monkeypatch.setitem(sys.modules, "keras", keras)
+    labels = np.array(["a", "b"]).repeat(10)
+    np.save("images.npy", np.random.default_rng(0).random((20, 2, 2, 1)))
+    np.save("labels.npy", labels)
+    exec(compile(code("docs/frameworks.md", "import keras"), "frameworks.md", "exec"), {})
+    dataset = load_dataset("features:embeddings.npz", ReadOptions())
+    assert dataset.class_names == ("a", "b")
+    assert dataset.input_shape == (3,)
 
 
 def test_a_scheme_of_your_own(tmp_path: Path) -> None:

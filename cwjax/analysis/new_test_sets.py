@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,7 +49,11 @@ class Variance:
 
 
 def contributions(
-    metric: str, logits: ArrayLike, labels: ArrayLike, train_counts: ArrayLike
+    metric: str,
+    logits: ArrayLike,
+    labels: ArrayLike,
+    train_counts: ArrayLike,
+    score: float | None = None,
 ) -> Contributions:
     """What each test example contributes to one run's score.
 
@@ -58,6 +62,7 @@ def contributions(
         logits: `[num_examples, num_classes]`, of the test split.
         labels: integers `[num_examples]`.
         train_counts: real training examples `[num_classes]`.
+        score: of these logits, where it is known.
 
     Raises:
         ValueError: a metric without such values, or what `metrics.scores` raises.
@@ -67,7 +72,7 @@ def contributions(
     e = Evaluation(np.asarray(logits), np.asarray(labels), np.asarray(train_counts))
     strata = np.zeros_like(e.labels) if metric in _ONE_STRATUM else e.labels
     values = _CONTRIBUTIONS[metric](e)
-    return Contributions(score_of(metric, e), values, strata)
+    return Contributions(score_of(metric, e) if score is None else score, values, strata)
 
 
 def interval_from(
@@ -215,17 +220,17 @@ def _auroc_without_each(score: FloatArray, positive: NDArray[np.bool_]) -> tuple
 
     Ties count half.
     """
-    order, first, last = _tie_groups(score)
-    is_positive, without = positive[order], np.empty(score.size)
-    counts = _cumulative(is_positive)
-    below, not_above, num_positives = counts[first], counts[last], counts[-1]
-    num_negatives = score.size - num_positives
-    right = np.where(
-        is_positive, (first - below + last - not_above) / 2, num_positives - (below + not_above) / 2
-    )
-    total, pairs = right[is_positive].sum(), num_positives * num_negatives
-    left = pairs - np.where(is_positive, num_negatives, num_positives)  # without the example
-    without[order] = (total - right) / np.where(left > 0, left, np.nan)
+    e = _placed(score, positive)
+    num_positives, num_negatives = len(e.positives), len(e.negatives)
+    of_positives = (e.negatives_below + e.negatives_not_above) / 2
+    of_negatives = num_positives - (e.positives_below + e.positives_not_above) / 2
+    total, pairs = of_positives.sum(), num_positives * num_negatives
+    without = np.empty(score.size)
+    for places, right, rest in (
+        (e.positives, of_positives, pairs - num_negatives),
+        (e.negatives, of_negatives, pairs - num_positives),
+    ):
+        without[places] = (total - right) / (rest if rest > 0 else np.nan)
     return float(total / pairs) if pairs else float("nan"), without
 
 
@@ -233,37 +238,54 @@ def _average_precision_without_each(
     score: FloatArray, positive: NDArray[np.bool_]
 ) -> tuple[float, FloatArray]:
     """Without an example, the precision at each positive that is scored no higher changes."""
-    order, first, last = _tie_groups(score)
-    is_positive, without = positive[order], np.empty(score.size)
-    num_positives = is_positive.sum()
-    # Of the examples scored no lower: positives, all, all but one.
-    true, every = num_positives - _cumulative(is_positive)[first], score.size - first
+    e, without = _placed(score, positive), np.empty(score.size)
+    num_positives = len(e.positives)
+    sorted_scores = score[e.positives]
+    # Of the examples scored no lower than each positive: positives, all, all but one.
+    true = num_positives - np.searchsorted(sorted_scores, sorted_scores)
+    every = true + len(e.negatives) - e.negatives_below
     others = np.maximum(every - 1, 1)
     precision = true / every
-    total = precision[is_positive].sum()
+    total = precision.sum()
 
-    def changed(precision_left: FloatArray) -> FloatArray:
-        """Sum over the positives, those up to each example's score with their new precision."""
-        gain = _cumulative(np.where(is_positive, precision_left - precision, 0.0))
-        return np.asarray(total + gain[last], np.float64)
+    def changed(precision_left: FloatArray, not_above: NDArray[np.intp]) -> FloatArray:
+        """The sum over the positives, so many of the lowest with their new precision."""
+        return np.asarray(total + _cumulative(precision_left - precision)[not_above], np.float64)
 
     # A positive is itself among those scored no higher: its own term goes.
-    without_positive = changed((true - 1) / others) - (true - 1) / others
-    without[order] = np.where(
-        is_positive,
-        without_positive / max(num_positives - 1, 1),
-        changed(true / others) / num_positives,
-    )
+    left = (true - 1) / others
+    not_above = np.searchsorted(sorted_scores, sorted_scores, "right")
+    without[e.positives] = (changed(left, not_above) - left) / max(num_positives - 1, 1)
+    without[e.negatives] = changed(true / others, e.positives_not_above) / num_positives
     return float(total / num_positives), without
 
 
-def _tie_groups(score: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """The ascending order of scores, and where each one's group of equal scores begins and ends."""
-    order = np.argsort(score)
-    starts = np.append(True, np.diff(score[order]) > 0)
-    bounds = np.append(np.flatnonzero(starts), score.size)
-    group = np.cumsum(starts) - 1
-    return order, bounds[group], bounds[group + 1]
+class _Placed(NamedTuple):
+    """How the positives of a class, in ascending order, and its negatives lie to each other."""
+
+    positives: NDArray[np.intp]  # [num_positives], indices into the examples, ascending by score
+    negatives: NDArray[np.intp]  # [num_negatives], the same, unordered
+    positives_below: NDArray[np.intp]  # [num_negatives]: positives scored lower
+    positives_not_above: NDArray[np.intp]  # [num_negatives]: positives scored no higher
+    negatives_below: NDArray[np.intp]  # [num_positives]
+    negatives_not_above: NDArray[np.intp]  # [num_positives]
+
+
+def _placed(score: FloatArray, positive: NDArray[np.bool_]) -> _Placed:
+    """Sorts the positives alone: of many classes they are the fewer."""
+    positives, negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
+    positives = positives[np.argsort(score[positives])]
+    ascending, others = score[positives], score[negatives]
+    below = np.searchsorted(ascending, others)
+    tied = np.append(ascending, np.inf)[below] == others
+    not_above = below.copy()
+    not_above[tied] = np.searchsorted(ascending, others[tied], "right")
+    below_positives, not_above_positives = (
+        # A negative is below the positives from its place on.
+        np.cumsum(np.bincount(place, minlength=len(positives) + 1))[:-1]
+        for place in (not_above, below)
+    )
+    return _Placed(positives, negatives, below, not_above, below_positives, not_above_positives)
 
 
 def _cumulative(values: NDArray[Any]) -> NDArray[Any]:

@@ -53,6 +53,9 @@ def dataset_from_arrays(
     if test is not None:
         parts.append(("test X", "test y", *test))
     for inputs_name, labels_name, inputs, labels in parts:
+        for field, given in ((inputs_name, inputs), (labels_name, labels)):
+            if not hasattr(given, "__len__"):
+                raise DataError(f"{field} is {type(given).__name__}: give an array")
         if len(inputs) != len(labels):
             raise DataError(
                 f"{inputs_name} has {len(inputs)} examples, {labels_name} has {len(labels)}"

@@ -58,8 +58,8 @@ class Dataset:
         name: for tables and messages; no part of the fingerprint.
         inputs: uint8 images `[num_examples, height, width, channels]` or float32 features
             `[num_examples, num_features]`, read-only.
-        labels: int32 `[num_examples]`, each in 0 .. num_classes - 1; every class is among the
-            training examples, a class may be absent from the test split.
+        labels: integers `[num_examples]`, kept as int32, each in 0 .. num_classes - 1; every class
+            is among the training examples, a class may be absent from the test split.
         num_train: size of the training file, which comes first; the rest is the test split.
         class_names: one name per class, in the order of the labels.
         columns: what the features are, one entry each; empty for images.
@@ -104,6 +104,7 @@ class Dataset:
                 f"{self.name}: class {absent[0]} ({self.class_names[absent[0]]!r}) has no training "
                 "example: leave the class out or add examples"
             )
+        object.__setattr__(self, "labels", self.labels.astype(np.int32, copy=False))
         for field in ("inputs", "labels"):  # the fingerprint is computed once
             view = getattr(self, field).view()
             view.flags.writeable = False
@@ -216,10 +217,10 @@ def _check_examples(
             f"{field}_images are {inputs.dtype} {inputs.shape}, expected uint8 "
             "(examples, height, width, channels), or features as float32 (examples, features)"
         )
-    if labels.dtype != np.int32:
-        raise DataError(f"{field}_labels are {labels.dtype}, expected int32")
-    if labels.ndim != 1:
-        raise DataError(f"{field}_labels is int32 {labels.shape}, expected integers (examples,)")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{field}_labels is {labels.dtype} {labels.shape}, expected integers (examples,)"
+        )
     if len(inputs) != len(labels):
         raise DataError(
             f"{field}_images has {len(inputs)} images and {field}_labels {len(labels)} labels: "

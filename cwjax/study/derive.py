@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +31,7 @@ from cwjax.analysis.results import (
 )
 from cwjax.analysis.rules import rules_for
 from cwjax.analysis.stats import trend
+from cwjax.config import available_cores
 from cwjax.errors import ConfigError
 from cwjax.report.pages import Figures, write_cell_report, write_study_report
 from cwjax.store.contents import CellContents, read_cell, refuse_foreign_runs
@@ -230,16 +232,21 @@ class _Contributions:
             return None
         if any(run is None or run.status != "ok" for arm in runs for run in arm):
             return None
-        baseline, treatment = ([self._of(run) for run in arm if run is not None] for arm in runs)
+        with ThreadPoolExecutor(available_cores()) as pool:  # NumPy sorts without the lock
+            baseline, treatment = (
+                list(pool.map(self._of, [run for run in arm if run is not None])) for arm in runs
+            )
         return interval_from(baseline, treatment, analysis.confidence, judged.critical_value)
 
     def _of(self, run: RunRecord) -> Contributions:
         if run.key not in self._known:
+            metric = self._contents.study.analysis.metric
             self._known[run.key] = contributions(
-                self._contents.study.analysis.metric,
+                metric,
                 run.test_logits,
                 self._contents.examples.test_labels,
                 run.class_counts,
+                run.scores[metric],
             )
         return self._known[run.key]
 

@@ -1,6 +1,7 @@
 """Measures one peer in a process of its own and prints JSON.
 
 python -m experiments.peers torch --repeats 3
+python -m experiments.peers sklearn --work mlp --seconds 20
 python -m experiments.peers cwjax-16 --serve       answers each line `go` with one more repeat
 
 With --serve the first line describes the peer, once it is compiled and ready, and each later line
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import os
 import re
 import resource
@@ -28,9 +30,7 @@ import tyro
 from cwjax.cli import command_line
 from cwjax.config import available_cores
 from cwjax.errors import ConfigError
-from experiments.peers import Repeat, Row, Training, Work
-
-BATCH_SIZE = 56
+from experiments.peers import BATCH_SIZE, PER_CORE, WORKS, Repeat, Row, Training, Work, WorkName
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "cwjax": ("jax", "flax", "optax"),
@@ -39,6 +39,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "torch-channels-last": ("torch",),
     "keras-tensorflow": ("keras", "tensorflow"),
     "keras-jax": ("keras", "jax"),
+    "sklearn": ("sklearn",),
     "matmul": ("jax",),
 }
 
@@ -49,19 +50,26 @@ class Flags:
 
     name: tyro.conf.Positional[str]
     """The peer; cwjax-N trains N runs at once."""
+    work: WorkName = "cnn"
+    """What is trained."""
     num_examples: int = 5_040
-    """Examples a repeat trains on; whole batches of 56 of them are used."""
+    """Training examples; whole batches of 56 of them are used."""
+    seconds: float = 0.0
+    """A repeat goes over them until it has lasted as long; at least once."""
     repeats: int = 3
     """Repeats without --serve."""
     threads: int = available_cores()
     """CPU cores to use."""
+    first_core: int = 0
+    """How many cores are left to others."""
     serve: bool = False
     """Wait for a line `go` before each repeat; end of input ends the program."""
 
     def __post_init__(self) -> None:
-        if self.library not in LIBRARIES:
-            names = ", ".join(LIBRARIES).replace("cwjax", "cwjax-N")
-            raise ConfigError(f"no peer {self.name!r}: choose one of {names}")
+        known = dict.fromkeys(map(library_of, WORKS[self.work].peers))
+        if library_of(self.name) not in known:
+            names = ", ".join(known).replace("cwjax", "cwjax-N")
+            raise ConfigError(f"no peer {self.name!r} of --work {self.work}: choose one of {names}")
         if self.num_examples < BATCH_SIZE:
             raise ConfigError(
                 f"--num-examples is {self.num_examples}: give at least a batch, {BATCH_SIZE}"
@@ -69,10 +77,10 @@ class Flags:
         if self.repeats < 1:
             raise ConfigError(f"--repeats is {self.repeats}: give an integer of at least 1")
 
-    @property
-    def library(self) -> str:
-        """The peer's name without the number of runs."""
-        return "cwjax" if re.fullmatch(r"cwjax-[1-9]\d*", self.name) else self.name
+
+def library_of(peer: str) -> str:
+    """A peer's name without the number of runs or of processes."""
+    return "cwjax" if re.fullmatch(r"cwjax-[1-9]\d*", peer) else peer.removesuffix(PER_CORE)
 
 
 def main() -> int:
@@ -85,13 +93,13 @@ def main() -> int:
     def say(message: Row | Repeat) -> None:
         print(msgspec.json.encode(message).decode(), file=protocol)
 
-    libraries = LIBRARIES[flags.library]
+    libraries = LIBRARIES[library_of(flags.name)]
     missing = [name for name in libraries if importlib.util.find_spec(name) is None]
     if missing:
         reason = f"{' and '.join(missing)} not installed: pip install -e '.[peers]'"
         say(Row(flags.name, skipped=reason))
         return 0
-    use_cores(flags.threads)
+    use_cores(flags.first_core, flags.threads)
     start = time.perf_counter()
     compile_all, repeat = prepare(flags)
     built = time.perf_counter()
@@ -114,8 +122,12 @@ def main() -> int:
     return 0
 
 
-def use_cores(num_cores: int) -> None:
-    """Keeps this process on `num_cores` CPU cores and off accelerators; call it before JAX starts.
+def use_cores(first: int, num_cores: int) -> None:
+    """Keeps this process on some CPU cores and off accelerators; call it before JAX starts.
+
+    Args:
+        first: cores that are left out.
+        num_cores: cores that it may use, the ones after those.
 
     Raises:
         ConfigError: there are fewer, or this system cannot keep a process on some of its cores.
@@ -130,9 +142,11 @@ def use_cores(num_cores: int) -> None:
             )
         return
     cores = sorted(os.sched_getaffinity(0))
-    if not 1 <= num_cores <= len(cores):
-        raise ConfigError(f"--threads is {num_cores}: give an integer from 1 to {len(cores)}")
-    os.sched_setaffinity(0, cores[:num_cores])
+    if not 1 <= num_cores <= len(cores) - first:
+        raise ConfigError(
+            f"--threads is {num_cores}: give an integer from 1 to {len(cores) - first}"
+        )
+    os.sched_setaffinity(0, cores[first : first + num_cores])
 
 
 def prepare(flags: Flags) -> tuple[Callable[[], object], Callable[[], Repeat]]:
@@ -148,14 +162,22 @@ def prepare(flags: Flags) -> tuple[Callable[[], object], Callable[[], Repeat]]:
             gflop_per_second=gflop_per_second(), peak_memory_mib=peak_memory_mib()
         )
     work = load_work(flags)
-    num_runs = int(flags.name.removeprefix("cwjax-")) if flags.library == "cwjax" else 1
+    num_runs = int(flags.name.removeprefix("cwjax-")) if library_of(flags.name) == "cwjax" else 1
     training = build(flags.name, work, num_runs)
 
-    def repeat() -> Repeat:
+    def timed(num_epochs: int) -> tuple[float, float]:
         start = time.perf_counter()
-        loss = training.epoch()
-        seconds = time.perf_counter() - start
-        rate = num_runs * len(work.labels) / seconds
+        return training.epochs(num_epochs), time.perf_counter() - start
+
+    num_epochs = 1
+
+    def repeat() -> Repeat:
+        nonlocal num_epochs
+        loss, seconds = timed(num_epochs)
+        while seconds < flags.seconds:  # only at first, until it is known how many it takes
+            num_epochs = math.ceil(num_epochs * min(100, 1.1 * flags.seconds / seconds))
+            loss, seconds = timed(num_epochs)
+        rate = num_runs * num_epochs * len(work.labels) / seconds
         return Repeat(examples_per_second=rate, train_loss=loss, peak_memory_mib=peak_memory_mib())
 
     return training.first_batch, repeat
@@ -175,24 +197,30 @@ def build(name: str, work: Work, num_runs: int) -> Training:
         from experiments.peers import torch_eager
 
         return torch_eager.prepare(work, channels_last=name == "torch-channels-last")
+    if name == "sklearn":
+        from experiments.peers import sklearn_fit
+
+        return sklearn_fit.prepare(work)
     from experiments.peers import keras_fit
 
     return keras_fit.prepare(work, backend=name.removeprefix("keras-"))
 
 
 def load_work(flags: Flags) -> Work:
-    """The embedded digits, repeated or cut to the number of examples asked for."""
-    from cwjax.data.sources import load_dataset
+    """The embedded digits, repeated or cut to the number of examples, or features around means."""
+    network, num_examples = WORKS[flags.work], flags.num_examples // BATCH_SIZE * BATCH_SIZE
+    if network.hidden is None:
+        from cwjax.data.sources import load_dataset
 
-    dataset = load_dataset("mnist5k")
-    num_examples = flags.num_examples // BATCH_SIZE * BATCH_SIZE
-    chosen = np.arange(num_examples) % len(dataset.train_labels)
-    return Work(
-        images=dataset.train_inputs[chosen].astype(np.float32) / 255,
-        labels=dataset.train_labels[chosen],
-        batch_size=BATCH_SIZE,
-        num_threads=flags.threads,
-    )
+        dataset = load_dataset("mnist5k")
+        chosen = np.arange(num_examples) % len(dataset.train_labels)
+        inputs = dataset.train_inputs[chosen].astype(np.float32) / 255
+        return Work(network, inputs, dataset.train_labels[chosen], flags.threads)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, network.num_classes, num_examples).astype(np.int32)
+    means = rng.normal(size=(network.num_classes, *network.input_shape))
+    inputs = (means[labels] + rng.normal(size=(num_examples, *network.input_shape))) / 2**0.5
+    return Work(network, inputs.astype(np.float32), labels, flags.threads)
 
 
 def peak_memory_mib() -> float:

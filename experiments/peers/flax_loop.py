@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.peers import LEARNING_RATE, NUM_CLASSES, Training, Work
+from experiments.peers import LEARNING_RATE, Training, Work
 
 
 class CNN(nnx.Module):
@@ -19,7 +19,7 @@ class CNN(nnx.Module):
         self.conv2 = nnx.Conv(32, 64, (3, 3), padding="VALID", rngs=rngs)
         self.conv3 = nnx.Conv(64, 64, (3, 3), padding="VALID", rngs=rngs)
         self.dense = nnx.Linear(3 * 3 * 64, 128, rngs=rngs)
-        self.head = nnx.Linear(128, NUM_CLASSES, rngs=rngs)
+        self.head = nnx.Linear(128, 10, rngs=rngs)
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -56,12 +56,13 @@ def prepare(work: Work) -> Training:
     rng = np.random.default_rng(0)
 
     def train_batch(batch: np.ndarray) -> jax.Array:
-        return step(jnp.asarray(work.images[batch]), jnp.asarray(work.labels[batch]))
+        return step(jnp.asarray(work.inputs[batch]), jnp.asarray(work.labels[batch]))
 
-    def train_epoch() -> float:
-        order = rng.permutation(len(work.labels)).reshape(-1, work.batch_size)
-        losses = [train_batch(batch) for batch in order]
-        return float(np.mean(jax.device_get(losses)))
+    def train_epochs(num_epochs: int) -> float:
+        for _ in range(num_epochs):
+            order = rng.permutation(len(work.labels)).reshape(-1, work.batch_size)
+            losses = jax.device_get([train_batch(batch) for batch in order])
+        return float(np.mean(losses))
 
     first = np.arange(work.batch_size)
-    return Training(lambda: train_batch(first).block_until_ready(), train_epoch)
+    return Training(lambda: train_batch(first).block_until_ready(), train_epochs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from experiments.peers import NUM_CLASSES, Training, Work
+from experiments.peers import Training, Work
 
 
 def prepare(work: Work, *, backend: str) -> Training:
@@ -23,6 +23,7 @@ def prepare(work: Work, *, backend: str) -> Training:
     import keras
     from keras import layers
 
+    num_classes = work.network.num_classes
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [
@@ -37,20 +38,22 @@ def prepare(work: Work, *, backend: str) -> Training:
             layers.Flatten(),
             layers.Dense(128, activation="relu"),
             layers.Dropout(0.5),
-            layers.Dense(NUM_CLASSES, activation="softmax"),
+            layers.Dense(num_classes, activation="softmax"),
         ]
     )
     model.compile(optimizer="rmsprop", loss="categorical_crossentropy")  # learning rate 1e-3
-    targets = keras.utils.to_categorical(work.labels, NUM_CLASSES)
+    targets = keras.utils.to_categorical(work.labels, num_classes)
 
-    def fit(num_examples: int) -> float:
+    def fit(num_examples: int, num_epochs: int) -> float:
         history = model.fit(
-            work.images[:num_examples],
+            work.inputs[:num_examples],
             targets[:num_examples],
             batch_size=work.batch_size,
-            epochs=1,
+            epochs=num_epochs,
             verbose=0,
         )
-        return float(history.history["loss"][0])
+        return float(history.history["loss"][-1])
 
-    return Training(lambda: fit(work.batch_size), lambda: fit(len(work.labels)))
+    return Training(
+        lambda: fit(work.batch_size, 1), lambda num_epochs: fit(len(work.labels), num_epochs)
+    )

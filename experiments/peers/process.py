@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -15,16 +16,33 @@ from rich.console import Console
 from rich.progress import track
 
 from cwjax.errors import ConfigError
-from experiments.peers import Repeat, Row
+from experiments.peers import PER_CORE, Repeat, Row, WorkName
 
 T = TypeVar("T")
 
 
-def measure_in_turns(peers: Sequence[tuple[str, int]], repeats: int, threads: int) -> list[Row]:
+@dataclass(frozen=True)
+class Peer:
+    """What is measured.
+
+    Attributes:
+        name: as `experiments.peers` takes it; with `PER_CORE` one process for each core.
+        num_examples: that are trained on.
+        work: what is trained.
+        seconds: a measurement goes over the examples until it has lasted as long; at least once.
+    """
+
+    name: str
+    num_examples: int
+    work: WorkName = "cnn"
+    seconds: float = 0.0
+
+
+def measure_in_turns(peers: Sequence[Peer], repeats: int, threads: int) -> list[Row]:
     """Each peer's row.
 
     Args:
-        peers: name, and the number of examples that a repeat trains on.
+        peers: that take turns.
         repeats: measurements of each.
         threads: CPU cores that each may use.
 
@@ -34,15 +52,14 @@ def measure_in_turns(peers: Sequence[tuple[str, int]], repeats: int, threads: in
     with ExitStack() as stack:
         rows, running = list[Row](), []
         # One after the other: a start is measured too.
-        for name, num_examples in progress(peers, "starting"):
-            process = stack.enter_context(PeerProcess(name, num_examples, threads))
-            row = msgspec.json.decode(process.answer(), type=Row)
-            rows.append(row)
-            if not row.skipped:
-                running.append((process, row))
+        for peer in progress(peers, "starting"):
+            group = PeerGroup(peer, threads, stack)
+            rows.append(group.row)
+            if not group.row.skipped:
+                running.append(group)
         turns = [turn for _ in range(repeats) for turn in running]
-        for process, row in progress(turns, "measuring"):
-            row.repeats.append(process.measure())
+        for group in progress(turns, "measuring"):
+            group.row.repeats.append(group.measure())
     return rows
 
 
@@ -54,16 +71,52 @@ def progress(sequence: Sequence[T], description: str) -> Iterable[T]:
     )
 
 
+class PeerGroup:
+    """The process of a peer, or one single-threaded process for each core.
+
+    Args:
+        peer: that is started.
+        threads: CPU cores of all its processes together.
+        stack: ends the processes.
+
+    Attributes:
+        row: what the peer says of itself; its measurements are to be put in.
+    """
+
+    def __init__(self, peer: Peer, threads: int, stack: ExitStack) -> None:
+        name = peer.name.removesuffix(PER_CORE)
+        cores = [(core, 1) for core in range(threads)] if name != peer.name else [(0, threads)]
+        self._processes = [
+            stack.enter_context(PeerProcess(replace(peer, name=name), first, number))
+            for first, number in cores
+        ]
+        rows = [msgspec.json.decode(each.answer(), type=Row) for each in self._processes]
+        self.row = replace(rows[0], name=peer.name, threads=threads)
+
+    def measure(self) -> Repeat:
+        """One repeat; of several processes at once the sums."""
+        for process in self._processes:
+            process.go()
+        repeats = [msgspec.json.decode(each.answer(), type=Repeat) for each in self._processes]
+        return replace(
+            repeats[0],
+            peak_memory_mib=sum(repeat.peak_memory_mib for repeat in repeats),
+            examples_per_second=sum(repeat.examples_per_second for repeat in repeats),
+        )
+
+
 class PeerProcess:
     """A peer that is kept alive and measures once a call; a context manager that ends it."""
 
-    def __init__(self, name: str, num_examples: int, threads: int) -> None:
-        self.name = name
+    def __init__(self, peer: Peer, first_core: int, threads: int) -> None:
+        self.name = peer.name
         self._messages = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "experiments.peers", name, "--serve"),
-                *("--num-examples", str(num_examples), "--threads", str(threads)),
+                *(sys.executable, "-m", "experiments.peers", peer.name, "--serve"),
+                *("--work", peer.work, "--num-examples", str(peer.num_examples)),
+                *("--seconds", str(peer.seconds)),
+                *("--first-core", str(first_core), "--threads", str(threads)),
             ],
             cwd=Path(__file__).parents[2],  # `experiments` is found from the checkout
             stdin=subprocess.PIPE,
@@ -94,9 +147,8 @@ class PeerProcess:
             raise ConfigError(f"{self.name}: {reason.removeprefix('error: ')}")
         return line
 
-    def measure(self) -> Repeat:
-        """One repeat."""
+    def go(self) -> None:
+        """Begins one repeat."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
-        return msgspec.json.decode(self.answer(), type=Repeat)

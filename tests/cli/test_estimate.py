@@ -20,7 +20,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_sweep(call: Call, tiny_npz: str, tmp_path: Path) -> None:
     flags = ["--dataset", tiny_npz, "--imbalance-factor", "2", "4", "--num-seeds", "3"]
-    flags += ["--arms", "uniform", "balanced", "tau_norm", "--num-epochs", "1"]
+    flags += ["--arms", "uniform", "balanced", "tau_norm", "--num-epochs", "1", "--model=linear"]
     flags += ["--batch-size", "16", "--out", str(tmp_path / "out")]
     ended = call(sweep.main, *flags, "--dry-run")
     assert ended.code == 0

@@ -58,6 +58,14 @@ def test_training_examples_come_first() -> None:
     assert dataset.test_labels.tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_labels_of_any_integer_type_are_the_same(kind: type) -> None:
+    usual = made()
+    other = made(train_labels=usual.train_labels.astype(kind))
+    assert other.labels.dtype == np.int32
+    assert other.fingerprint == usual.fingerprint
+
+
 @pytest.mark.fault(31, 32, 37, 39, 40)
 @pytest.mark.parametrize(
     ("changes", "message"),
@@ -65,7 +73,7 @@ def test_training_examples_come_first() -> None:
         ({"train_images": np.zeros((4, 2, 3, 1), np.float32)}, "train_images are float32"),
         ({"train_images": np.zeros((4, 2, 3), np.uint8)}, r"train_images are uint8 \(4, 2, 3\)"),
         ({"test_images": np.zeros((2, 0, 3, 1), np.uint8)}, r"test_images are uint8 \(2, 0, 3, 1"),
-        ({"train_labels": np.zeros(4, np.int64)}, "train_labels are int64, expected int32"),
+        ({"train_labels": np.zeros(4)}, r"train_labels is float64 \(4,\), expected integers"),
         ({"train_labels": np.zeros(3, np.int32)}, "has 4 images and made: train_labels 3 labels"),
         ({"test_labels": np.zeros((2, 1), np.int32)}, r"test_labels is int32 \(2, 1\), expected"),
         ({"train_labels": np.array([0, 1, -1, 0], np.int32)}, r"train_labels\[2\] is -1, expected"),

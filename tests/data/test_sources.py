@@ -125,6 +125,7 @@ def real_mnist(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return cached
 
 
+@pytest.mark.slow
 def test_real_mnist(real_mnist: Dataset) -> None:
     assert real_mnist.train_inputs.shape == (60_000, 28, 28, 1)
     assert real_mnist.test_inputs.shape == (10_000, 28, 28, 1)
@@ -135,6 +136,7 @@ def test_real_mnist(real_mnist: Dataset) -> None:
     assert np.bincount(real_mnist.test_labels).tolist() == test_counts
 
 
+@pytest.mark.slow
 def test_real_mnist_under_both_protocols(real_mnist: Dataset) -> None:
     split = split_dataset(real_mnist, DataConfig(imbalance_factor=100), seed=0)
     assert len(split.validation_indices) == 6_000

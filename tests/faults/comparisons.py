@@ -25,6 +25,7 @@ class Compare:
         self,
         out: Path,
         *flags: str,
+        seeds: Sequence[str] = ("--num-seeds", "2"),
         env: Mapping[str, str] | None = None,
         faults: Sequence[tuple[str, str, int]] = (),
         **options: Any,
@@ -34,6 +35,7 @@ class Compare:
         Args:
             out: its `--out`.
             flags: more of them.
+            seeds: how many.
             env: more variables of its environment.
             faults: as `launch` takes them.
             options: more options of `launch`.
@@ -41,7 +43,7 @@ class Compare:
         script = ["experiments.compare"]
         if faults or options:
             script = ["tests.faults.launch", json.dumps({"faults": faults, **options})]
-        flags = ("--dataset", self.dataset, "--num-seeds", "2", *FLAGS, "--out", str(out), *flags)
+        flags = ("--dataset", self.dataset, *seeds, *FLAGS, "--out", str(out), *flags)
         return subprocess.Popen(
             [sys.executable, "-m", *script, *flags],
             cwd=ROOT,

@@ -69,3 +69,27 @@ def test_killed_at_random_moments_of_training_and_run_again_gives_the_same_bytes
     for out in tmp_path.iterdir():
         assert compare(out) == (0, "")
         assert files(out) == files(unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(99)
+def test_killed_after_a_look_and_run_again_gives_the_same_bytes(
+    compare: Compare, tmp_path: Path
+) -> None:
+    """One kill right after the first look, one among the runs that follow it."""
+    out, flags = tmp_path / "out", ("--arms", "uniform", "focal", "--model=linear")
+    planned = {"seeds": ("--max-seeds", "9", "--looks", "6", "9")}
+    assert compare(tmp_path / "unbroken", *flags, **planned) == (0, "")
+    unbroken = files(tmp_path / "unbroken")
+    looks = [event["look"] for event in log(tmp_path / "unbroken") if event["event"] == "look"]
+    assert looks == [1, 2]
+
+    def has_looked() -> bool:
+        return any(event["event"] == "look" for event in log(out))
+
+    kill_once(compare.start(out, *flags, **planned), has_looked)
+    assert 12 <= len(list(out.glob("runs/*/*"))) < 18
+    kill_once(compare.start(out, *flags, **planned), lambda: len(list(out.glob("runs/*/*"))) >= 14)
+    assert not (out / "comparison.json").exists()
+    assert compare(out, *flags, **planned) == (0, "")
+    assert files(out) == unbroken

@@ -217,6 +217,7 @@ def test_logits_of_the_wrong_shape(tiny_dataset: Dataset, tmp_path: Path) -> Non
         check(source, tiny_dataset, tmp_path, "uniform")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_models_of_the_docs(number: int, tiny_dataset: Dataset, tmp_path: Path) -> None:
     docs = Path(__file__).parents[2] / "docs" / "models.md"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from drawn_runs import SWEEP, SWEEP_EFFECTS, write_study
 
+from cwjax.analysis.looks import default_looks
 from cwjax.config import DataConfig
 from cwjax.report import measured, tables
 from cwjax.store.schema import StudyFile
@@ -43,6 +44,13 @@ def test_settings_without_effect_are_left_out(tmp_path: Path) -> None:
     shown = measured.settings(study, next(iter(study.cells.values())))
     assert not {"imbalance_factor", "permute_classes"} & shown.keys()
     assert shown["imbalance"] == "none"
+
+
+def test_planned_looks_are_a_part_of_the_command(tmp_path: Path) -> None:
+    default = write_study(tmp_path / "a", EFFECTS, 8, looks=default_looks(8, 0.95))
+    assert "--arms uniform balanced --max-seeds 8 --out" in again(default)
+    own = write_study(tmp_path / "b", EFFECTS, 8, looks=(7, 8))
+    assert "--max-seeds 8 --looks 7 8 --out" in again(own)
 
 
 def test_files_have_placeholders_that_are_said(tmp_path: Path) -> None:

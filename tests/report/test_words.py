@@ -298,3 +298,10 @@ def test_nothing_is_hidden() -> None:
     assert words.visible("a\x1b[31mb\u202ec\x00\ud800") == r"a\x1b[31mb\u202ec\x00\ud800"
     assert words.visible("家 é 👩\u200d🔬") == "家 é 👩\u200d🔬"
     assert words.one_line("a\n b\tc") == "a b c"
+
+
+def test_a_verdict_that_hangs_on_one_seed_says_so() -> None:
+    differences = np.array([4.0, 13.9, 6.9, 29.0, 25.8, 17.6, -16.4, 10.6, 18.2]) / 1000
+    result = paired_comparison(np.full(9, 0.8), 0.8 + differences)
+    assert str(result).endswith(" Fragile: without seed 4 the interval would include 0.")
+    assert "Fragile" not in str(paired_comparison(np.full(9, 0.8), 0.8 + differences.clip(0.01)))

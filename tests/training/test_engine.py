@@ -127,6 +127,7 @@ def test_a_run_that_diverges_leaves_the_others_alone(tiny_dataset: Dataset) -> N
         np.testing.assert_array_equal(beside[seed], without[seed])
 
 
+@pytest.mark.slow
 def test_sharded_runs_agree_with_one_device(tiny_dataset: Dataset) -> None:
     """Also catches gradients summed over devices, which parameters that start equal invite."""
     runs = [make_run(seed, class_weights=[1, 1 + seed, 2]) for seed in range(4)]
@@ -308,6 +309,7 @@ def plain_flax_losses(dataset: Dataset, run: Run, num_steps: int) -> tuple[list[
     return losses, params
 
 
+@pytest.mark.slow
 @pytest.mark.fault(45)
 def test_uniform_is_plain_flax_and_optax_bit_for_bit(tiny_dataset: Dataset) -> None:
     plain = dataclasses.replace(

@@ -114,6 +114,7 @@ def train_by_steps(
     return np.array(losses), state.params
 
 
+@pytest.mark.slow
 def test_thirty_steps_end_where_kerass_do(golden: Golden, row: ArmRow) -> None:
     losses, params = train_by_steps(golden, row, TrainConfig(batch_size=56))
     assert len(losses) == 30

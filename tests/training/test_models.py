@@ -74,8 +74,9 @@ MODELS: dict[str, ModelFactory] = {
     "normed": Normed,
     "own": Flaxen,
 }
+SGD = "sgd:momentum=0.9:nesterov=1"
 STOCK = {
-    "sgd:momentum=0.9:nesterov=1": lambda: optax.trace(0.9, nesterov=True),
+    SGD: lambda: optax.trace(0.9, nesterov=True),
     "rmsprop": lambda: optax.scale_by_rms(0.9, 1e-7, eps_in_sqrt=True),
     "adam": optax.scale_by_adam,
     "adamw": optax.scale_by_adam,
@@ -162,7 +163,10 @@ EVERY = [
     pytest.param(name, "rmsprop", marks=[pytest.mark.slow] * (name in SLOW_TO_COMPILE))
     for name in MODELS
     if name != "mlp"
-] + [("mlp", optimizer) for optimizer in STOCK]
+] + [
+    pytest.param("mlp", optimizer, marks=[pytest.mark.slow] * (optimizer in ("adam", SGD)))
+    for optimizer in STOCK
+]
 
 
 @pytest.mark.parametrize(("name", "optimizer"), EVERY)
@@ -236,6 +240,7 @@ def test_neighbours_and_a_stop_change_nothing(
     assert {k: together[k].tobytes() for k in alone} == {k: v.tobytes() for k, v in alone.items()}
 
 
+@pytest.mark.slow
 def test_a_place_in_a_vmapped_chunk_does_not_change_a_run(tiny_dataset: Dataset) -> None:
     runs = [make_run(seed) for seed in range(4)]
     config = dataclasses.replace(BUSY, num_epochs=2)

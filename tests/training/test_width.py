@@ -81,6 +81,7 @@ def test_no_width_on_cpu(tiny_dataset: Dataset) -> None:
     assert all(lane.width is None for lane in default_lanes(None))
 
 
+@pytest.mark.slow
 def test_what_a_run_needs_is_more_than_its_parameters(tiny_dataset: Dataset) -> None:
     params = nnx.state(make_cnn(nnx.Rngs(0)), nnx.Param)
     num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
