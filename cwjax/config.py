@@ -9,6 +9,7 @@ needs data or a registry (does the metric exist? do the arms parse?) is checked 
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import re
@@ -33,6 +34,10 @@ MAX_SEEDS = 10_000
 
 NAMED_SOURCES = ("tfds", "sklearn")
 """Sources of which a name follows the colon, not a path."""
+
+THREADS = "NPROC"
+"""Environment variable from which XLA:CPU takes the size of its thread pool. The last bits depend
+on it, so an experiment keeps the number that it began with, on any number of cores."""
 
 CONFIDENCE_LIMITS = (0.5, 0.9999)
 """Beyond them no number of seeds that anybody trains could serve the statistics."""
@@ -465,13 +470,31 @@ class RuntimeConfig:
     """Train runs again that failed before; without it they stay failed."""
     keep_models: bool = False
     """Keep the trained network of every run in <out>/models, for cwjax export."""
+    cluster: str | None = None
+    """Train on a Ray cluster (pip install 'cwjax[cluster]'). local: on this machine, in a process
+    of its own; auto: on the cluster that this machine is part of; HOST:PORT: on the one whose head
+    is there (docs/clusters.md)."""
 
     def __post_init__(self) -> None:
         require_choices(self)
         require(
+            self.cluster is None
+            or re.fullmatch(r"local|auto|[^\s:/]+:\d{1,5}", self.cluster) is not None,
+            f"--cluster is {self.cluster!r}: give local, auto or HOST:PORT, e.g. 10.0.0.1:6379",
+        )
+        require(
+            self.cluster is None or importlib.util.find_spec("ray") is not None,
+            "--cluster needs Ray: pip install 'cwjax[cluster]'",
+        )
+        require(
             self.max_parallel_runs is None or self.max_parallel_runs >= 1,
             f"--max-parallel-runs is {self.max_parallel_runs}: give an integer of at least 1",
         )
+
+
+def default_threads() -> int:
+    """Size of the thread pool that a new study gives XLA on CPU: $NPROC, or one per core."""
+    return int(os.environ.get(THREADS) or available_cores())
 
 
 def available_cores() -> int:

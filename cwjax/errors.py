@@ -14,7 +14,7 @@ class DataError(ConfigError):
     """Data that cannot be used."""
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Names an error of another library within a message of one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 

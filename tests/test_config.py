@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import time
@@ -118,3 +119,15 @@ def test_settings_import_nothing_that_is_slow() -> None:
 )
 def test_data_of_ones_own_are_taken_as_they_are(settings: dict[str, Any], expected: str) -> None:
     assert DataConfig(**settings).imbalance == expected
+
+
+def test_a_cluster_needs_ray_and_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    for address in ("local", "auto", "head.example.org:6379"):
+        assert RuntimeConfig(cluster=address).cluster == address
+    for address in ("", "LOCAL", "head", "head:port", "ray://head:1"):
+        with pytest.raises(ConfigError, match="give local, auto or HOST:PORT"):
+            RuntimeConfig(cluster=address)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"--cluster needs Ray: pip install 'cwjax\[cluster\]'"):
+        RuntimeConfig(cluster="auto")

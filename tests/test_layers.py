@@ -38,6 +38,7 @@ SLOW = {
     "optax",
     "pandas",
     "pyarrow",
+    "ray",
     "rich",
     "scipy",
     "sklearn",

@@ -388,6 +388,7 @@ def lws(
     kind="two_stage",
     needs_head=True,
     weight_decay=5e-3,
+    grid={"max_norm": (0.5, 1, 2)},
 )
 def weight_balancing(
     context: ArmContext,

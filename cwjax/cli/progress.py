@@ -21,7 +21,14 @@ from cwjax.store.schema import StudyFile
 from cwjax.study.judge import study_pairings
 from cwjax.study.plan import Cell, Plan
 from cwjax.study.run import Event, Finished, LookTaken, Planned, RunStored
-from cwjax.training.runs import EpochFinished, RunsFailed, StepsFinished
+from cwjax.training.runs import (
+    ClusterStatus,
+    EpochFinished,
+    EpochScored,
+    RunsFailed,
+    RunsLost,
+    StepsFinished,
+)
 
 LINE_SECONDS = 10
 """Without a terminal, a line of progress at most this often."""
@@ -104,11 +111,8 @@ def follow(events: Iterable[Event], directory: Path, *, quiet: bool) -> Finished
         for event in remaining:
             tracker.update(event)
             bar.update(task, total=tracker.total_examples or 1, completed=tracker.num_examples)
-            if isinstance(event, LookTaken):
-                bar.console.print(Text(_look_line(event)), soft_wrap=True)
-            if isinstance(event, RunsFailed):
-                for line in tracker.failure_lines(event):
-                    bar.console.print(Text(line), soft_wrap=True)
+            for line in tracker.lines(event):
+                bar.console.print(Text(line), soft_wrap=True)
             if isinstance(event, Finished):
                 return event
     raise AssertionError("a study ends with a Finished event")
@@ -146,11 +150,8 @@ def _follow_in_notebook(events: Iterator[Event], tracker: _Tracker) -> Finished:
     shown, drawn = display(bar(), display_id=True), time.monotonic()
     for event in events:
         tracker.update(event)
-        if isinstance(event, LookTaken):
-            terminal.say(_look_line(event))
-        if isinstance(event, RunsFailed):
-            for line in tracker.failure_lines(event):
-                terminal.say(line)
+        for line in tracker.lines(event):
+            terminal.say(line)
         if isinstance(event, Finished):
             shown.update(bar())
             return event
@@ -164,11 +165,8 @@ def _follow_lines(events: Iterator[Event], tracker: _Tracker, *, quiet: bool) ->
     last_line = time.monotonic()
     for event in events:
         tracker.update(event)
-        if isinstance(event, LookTaken) and not quiet:
-            terminal.say(_look_line(event), sys.stderr)
-        if isinstance(event, RunsFailed):
-            for line in tracker.failure_lines(event):
-                terminal.say(line, sys.stderr)
+        for line in tracker.lines(event, quiet=quiet):
+            terminal.say(line, sys.stderr)
         if not quiet and time.monotonic() - last_line > LINE_SECONDS:
             last_line = time.monotonic()
             status = filter(None, (tracker.counts(), tracker.differences()))
@@ -176,10 +174,6 @@ def _follow_lines(events: Iterator[Event], tracker: _Tracker, *, quiet: bool) ->
         if isinstance(event, Finished):
             return event
     raise AssertionError("a study ends with a Finished event")
-
-
-def _look_line(event: LookTaken) -> str:
-    return words.look_sentence(event.look, event.going_on)
 
 
 class _Tracker:
@@ -193,7 +187,8 @@ class _Tracker:
         self._metric = METRICS[design.analysis.metric]
         self._scores: dict[str, dict[str, dict[int, float]]] = {}  # cell -> arm -> seed -> score
         self._cell = ""  # of the run that was stored last
-        self._num_runs = self._num_failed = self._num_epochs = 0
+        self._num_runs = self._num_failed = self._num_lost = self._num_epochs = 0
+        self._cluster: ClusterStatus | None = None
         self._started = time.monotonic()
         self.num_examples = 0
 
@@ -205,8 +200,14 @@ class _Tracker:
                 self._started, self._num_epochs, self.num_examples = time.monotonic(), 0, 0
             case StepsFinished(num_examples=num_examples):
                 self.num_examples += num_examples
-            case EpochFinished():
+            case EpochFinished() | EpochScored():
                 self._num_epochs += 1
+            case RunsLost(num_examples=num_examples, num_epochs=num_epochs):
+                self._num_lost += len(event.runs)
+                self._num_epochs -= num_epochs
+                self.num_examples -= num_examples
+            case ClusterStatus():
+                self._cluster = event
             case RunsFailed(runs=runs):
                 self._num_failed += len(runs)
             case RunStored(key=key, status=status, scores=scores):
@@ -223,19 +224,31 @@ class _Tracker:
         """Examples of the work that is planned."""
         return self._planned.num_examples
 
-    def failure_lines(self, event: RunsFailed) -> list[str]:
-        """A line for each run that failed."""
-        reason = one_line(event.error)
-        return [
-            words.failure_line(run.key.cell, f"{run.key}: {reason}", many_cells=self._many_cells)
-            for run in event.runs
-        ]
+    def lines(self, event: Event, *, quiet: bool = False) -> list[str]:
+        """What is said of an event: that a run failed and, unless `quiet`, more."""
+        match event:
+            case RunsFailed(runs, error):
+                failures = [(run.key.cell, f"{run.key}: {one_line(error)}") for run in runs]
+                return [
+                    words.failure_line(cell, failure, many_cells=self._many_cells)
+                    for cell, failure in failures
+                ]
+            case LookTaken(look, going_on) if not quiet:
+                return [words.look_sentence(look, going_on)]
+            case RunsLost(node, runs) if not quiet:
+                return [words.lost_line(node, len(runs))]
+        return []
 
     def counts(self) -> str:
         """Runs, failures, epochs, speed, time left."""
         parts = [f"run {self._num_runs}/{self._planned.num_expected}"]
         if self._num_failed:
             parts.append(f"{self._num_failed} failed")
+        if self._num_lost:
+            parts.append(f"{self._num_lost} lost and taken up again")
+        if self._cluster is not None:
+            training = words.count(self._cluster.num_runs, "run")
+            parts.append(f"{training} on {words.count(self._cluster.num_workers, 'worker')}")
         if self._planned.num_epochs:  # an estimator has none
             parts.append(f"epoch {self._num_epochs}/{self._planned.num_epochs}")
         rate = self.num_examples / max(time.monotonic() - self._started, 1e-9)

@@ -57,6 +57,10 @@ class StudyFlags:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     output: OutputFlags = field(default_factory=OutputFlags)
 
+    def __post_init__(self) -> None:
+        if self.output.dry_run and self.runtime.cluster is not None:
+            raise ConfigError("--cluster has no effect with --dry-run: leave one of them out")
+
 
 def train(data: Sequence[DataConfig], flags: StudyFlags, arguments: Sequence[str]) -> int:
     """Trains what is missing and shows the result; returns the command's exit code.
@@ -120,7 +124,9 @@ def _study(data: Sequence[DataConfig], design: DesignConfig, given: set[str]) ->
             "or step, or leave it out"
         )
     if is_estimator(design.train.model):
-        names = (*TrainConfig.of_networks(), "platform", "no_compile_cache", "keep_models")
+        names = (
+            *TrainConfig.of_networks(), "platform", "no_compile_cache", "keep_models", "cluster",
+        )  # fmt: skip
         useless = sorted(given & {"--" + name.replace("_", "-") for name in names})
         if useless:
             raise ConfigError(

@@ -24,7 +24,7 @@ def make_own(
         ConfigError: the file cannot be imported, has nothing of that name, or see `build`; with the
             reason in one line.
     """
-    return build(_own_function(file.resolve(), name), input_shape, num_classes, rngs)
+    return build(own_function(file.resolve(), name), input_shape, num_classes, rngs)
 
 
 def build(
@@ -63,7 +63,8 @@ def build(
 
 
 @functools.cache  # of the whole process: what is built twice must be of one class
-def _own_function(file: Path, name: str) -> Callable[..., Any]:
+def own_function(file: Path, name: str) -> Callable[..., Any]:
+    """What a Python file calls `name`; see `make_own`."""
     spec = importlib.util.spec_from_file_location(f"models_of_{file.stem}", file)
     assert spec is not None  # its name ends in .py
     assert spec.loader is not None

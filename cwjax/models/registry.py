@@ -110,11 +110,13 @@ class ModelEntry:
         smallest_input: least height and width of the images that it takes; None where it takes any
             input, images or features.
         digest: SHA-256 (hex) of the source of a model that is not cwjax's own.
+        own: the class or function of such a model.
     """
 
     make: Callable[..., Any]
     smallest_input: tuple[int, int] | None = None
     digest: str | None = None
+    own: Callable[..., Any] | None = None
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -178,7 +180,7 @@ def register_model(make: Callable[..., Any]) -> str:
 
         return build(make, input_shape, num_classes, rngs)
 
-    MODELS[name] = ModelEntry(built, digest=digest)
+    MODELS[name] = ModelEntry(built, digest=digest, own=make)
     return name
 
 

@@ -579,6 +579,21 @@ def failure_line(cell: str, failure: str, *, many_cells: bool) -> str:
     return one_line(f"failed: {cell + ' ' if many_cells else ''}{failure}")
 
 
+def lost_line(node: str, num_runs: int) -> str:
+    """Says that a process of a cluster was lost.
+
+    Args:
+        node: where it was.
+        num_runs: that it trained.
+    """
+    runs = (
+        "its run goes on from where it was"
+        if num_runs == 1
+        else (f"its {num_runs} runs go on from where they were")
+    )
+    return one_line(f"lost a process on {node}: {runs} last kept")
+
+
 def look_sentence(look: LookFacts, going_on: int) -> str:
     """What a planned look found, while the study goes on.
 

@@ -130,6 +130,15 @@ class Checkpoints:
         self._remove_if_empty()
         return found
 
+    def newest(self, runs: Sequence[Run]) -> ChunkState | None:
+        """The newest sound checkpoint that `save` has written of these runs together, if any."""
+        directory = self._directory / _chunk_name([run.key for run in runs])
+        read = _read_newest(directory)
+        if read is None:
+            return None
+        header, arrays = read
+        return ChunkState(tuple(runs), header.epoch, header.step, arrays, header.width)
+
     def remove_ended(self, key: RunKey) -> None:
         """To be called when a run is stored or has failed: after the last of a chunk they go."""
         for directory, unfinished in list(self._unfinished.items()):

@@ -32,8 +32,8 @@ from cwjax.study.plan import Cell, Design, Plan, check_post_hoc, lay_out
 if TYPE_CHECKING:  # imports JAX, and results are merged without it
     from cwjax.training.devices import DeviceFacts
 
-
-_PACKAGES = ("cwjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
+PACKAGES = ("cwjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
+"""What the results of networks depend on."""
 
 
 def describe(plan: Plan, device: DeviceFacts | None) -> StudyFile:
@@ -63,9 +63,9 @@ def describe(plan: Plan, device: DeviceFacts | None) -> StudyFile:
 def _environment(estimators: Estimators | None, device: DeviceFacts | None) -> Environment:
     if device is None:
         names = ("cwjax", "numpy", "scipy", *_packages_of(estimators or Estimators()))
-        return Environment(versions=_versions(names), platform="cpu", device_kind="cpu")
+        return Environment(versions=installed_versions(names), platform="cpu", device_kind="cpu")
     return Environment(
-        versions=_versions(_PACKAGES),
+        versions=installed_versions(PACKAGES),
         platform=device.platform,
         device_kind=device.device_kind,
         cpu_threads=device.cpu_threads,
@@ -73,7 +73,8 @@ def _environment(estimators: Estimators | None, device: DeviceFacts | None) -> E
     )
 
 
-def _versions(packages: Sequence[str]) -> dict[str, str]:
+def installed_versions(packages: Sequence[str]) -> dict[str, str]:
+    """The version of each package, and Python's."""
     versions = {name: importlib.metadata.version(name) for name in packages}
     return {"python": platform.python_version(), **versions}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -18,7 +18,7 @@ from cwjax.arms.arm import Arm
 from cwjax.arms.logit_prior import adjusted_prior
 from cwjax.arms.posthoc import Adjusted, RunOutputs, apply_post_hoc
 from cwjax.arms.row import EVALUATED
-from cwjax.config import RuntimeConfig, StudyConfig
+from cwjax.config import RuntimeConfig, StudyConfig, default_threads
 from cwjax.data.sources import ReadOptions
 from cwjax.errors import ConfigError, one_line
 from cwjax.models.registry import OWN_MODEL
@@ -35,7 +35,9 @@ from cwjax.store.schema import (
     StudyFile,
     defined_scores,
 )
+from cwjax.study.cluster import Cluster, ClusterTrainer
 from cwjax.study.derive import derive, read_headers
+from cwjax.study.exchange import Work
 from cwjax.study.judge import Progress, look_facts, progress
 from cwjax.study.manifest import continued, describe, grown, recorded_threads, with_cells_of
 from cwjax.study.plan import Plan, make_plan
@@ -43,10 +45,12 @@ from cwjax.study.tuning import best_on_validation
 from cwjax.training.runs import (
     ChunkState,
     EpochFinished,
+    EpochScored,
     Run,
     RunFinished,
     RunKey,
     RunsFailed,
+    RunsLost,
     Trainer,
     TrainingEvent,
     WidthChosen,
@@ -118,23 +122,51 @@ def run(
 
 def run_plan(plan: Plan, path: Path, runtime: RuntimeConfig) -> Generator[Event, None, None]:
     """As `run`, for a plan that has been made already."""
-    device = None
     if plan.design.estimators is not None and runtime.keep_models:
         raise ConfigError("--keep-models keeps networks, and estimators are none: leave it out")
-    if plan.design.estimators is None:
-        from cwjax.training import devices  # JAX takes seconds to import: settings come before
+    with ExitStack() as stack:
+        cluster, device = None, None
+        if runtime.cluster is not None:
+            cluster = stack.enter_context(_cluster(plan, path, runtime))
+            device = cluster.start()
+        elif plan.design.estimators is None:
+            from cwjax.training import devices  # JAX takes seconds to import: settings come before
 
-        device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
-        check_models(plan)
-    with open_study(path) as directory:
+            device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
+            check_models(plan)
+        directory = stack.enter_context(open_study(path))
         plan, study = _enter(plan, directory, describe(plan, device), runtime)
         driver = _Driver(plan, directory, study)
-        trainer = _trainer(plan, study, runtime)
+        trainer = _trainer(plan, study, runtime) if cluster is None else driver.trainer_on(cluster)
         with closing(driver.train(trainer)) as events:
             yield from events
         comparison = derive(directory)
         directory.log("finished", runs=len(study.run_keys))
         yield Finished(comparison)
+
+
+@contextmanager
+def _cluster(plan: Plan, path: Path, runtime: RuntimeConfig) -> Iterator[Cluster]:
+    """The cluster that `runtime` names, not started yet; JAX runs here for a first check alone."""
+    model = plan.design.train.model
+    if plan.design.estimators is not None:
+        raise ConfigError(f"--cluster trains networks: leave it out with --model {model}")
+    from cwjax.models.travel import pack_model
+    from cwjax.study import ray_machines
+
+    threads = recorded_threads(path) or default_threads()
+    work = Work(plan.design.train, runtime, threads, pack_model(model))
+    if work.own_model is not None:
+        from cwjax.training import devices
+
+        # On CPU: an accelerator's memory is for the processes that train.
+        devices.configure(dataclasses.replace(runtime, platform="cpu"), cpu_threads=threads)
+        check_models(plan)
+    datasets = {cell.dataset.fingerprint: cell.dataset for cell in plan.cells.values()}.values()
+    num_bytes = sum(data.inputs.nbytes for data in datasets)
+    assert runtime.cluster is not None
+    with ray_machines.connected(runtime.cluster, num_bytes):
+        yield Cluster(ray_machines.RayMachines(work, list(datasets)))
 
 
 def _trainer(plan: Plan, study: StudyFile, runtime: RuntimeConfig) -> Trainer:
@@ -269,6 +301,13 @@ class _Driver:
             for source in sources:
                 self._made_from.setdefault(source, []).append(key)
 
+    def trainer_on(self, cluster: Cluster) -> Trainer:
+        """Who trains on a cluster; what was kept of lost runs is read from the directory."""
+        datasets = {name: cell.dataset for name, cell in self._plan.cells.items()}
+        widths = {name: cell.width for name, cell in self.study.cells.items()}
+        model = self._plan.design.train.model
+        return ClusterTrainer(cluster, datasets, model, widths, self._checkpoints.newest)
+
     def train(self, trainer: Trainer) -> Generator[Event, None, None]:
         """Trains what is missing, look by look where looks are planned; yields what happens.
 
@@ -344,10 +383,10 @@ class _Driver:
             case WidthChosen(cells, width):
                 self._record_width(cells, width)
                 return []  # nothing trains yet: who stops at the next event finds a run begun
-            case EpochFinished(run=run):
-                if event.epoch == 0:
-                    self._histories[run.key] = []
-                self._histories[run.key].append(self._history_row(event))
+            case EpochFinished():
+                self._keep_row(event.run, event.epoch, self._history_row(event))
+            case EpochScored(run, epoch, scores):
+                self._keep_row(run, epoch, scores)
             case ChunkState():
                 self._checkpoints.save(event, self._histories, self.study)
                 return []
@@ -361,12 +400,19 @@ class _Driver:
                 )  # fmt: skip
                 self._checkpoints.remove_ended(run.key)
                 return [event, *stored]
+            case RunsLost():
+                self._directory.log("lost", node=event.node, runs=len(event.runs))
             case RunsFailed(runs, error):
                 for run in runs:
                     self._checkpoints.remove_ended(run.key)
                 self._record_failures([Failure(run.key, one_line(error)) for run in runs])
                 return [event, *(e for run in runs for e in _stored_events(self._settle(run.key)))]
         return [event]
+
+    def _keep_row(self, run: Run, epoch: int, row: dict[str, float]) -> None:
+        """Keeps a row of a run's history, in the place of those that a lost process told of."""
+        rows = self._histories.setdefault(run.key, [])
+        rows[epoch:] = [row]
 
     def _record_failures(self, failures: Sequence[Failure]) -> None:
         """Writes down failed runs, and with them those of which every source has failed."""

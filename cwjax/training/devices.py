@@ -14,17 +14,13 @@ from pathlib import Path
 
 import jax
 
-from cwjax.config import RuntimeConfig, available_cores
+from cwjax.config import THREADS, RuntimeConfig, available_cores, default_threads
 from cwjax.data.cache import cache_directory
 from cwjax.errors import ConfigError
 
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false"
 """Faster than sharing the cores within a matrix product, and sums are always taken in the same
 order, so that a run's bits do not depend on its neighbours."""
-
-THREADS = "NPROC"
-"""Environment variable from which XLA:CPU takes the size of its thread pool. The last bits depend
-on it, so an experiment keeps the number that it began with, on any number of cores."""
 
 _NUMBER_FLAGS = {
     "jax_threefry_partitionable": True,
@@ -73,8 +69,7 @@ def configure(
 
 def prepare(runtime: RuntimeConfig, cpu_threads: int | None = None) -> None:
     """The part of `configure` that must come before the backend starts, and does not start it."""
-    if cpu_threads is not None or THREADS not in os.environ:
-        os.environ[THREADS] = str(cpu_threads or available_cores())
+    os.environ[THREADS] = str(cpu_threads or default_threads())
     if runtime.platform in ("cpu", "tpu"):  # "gpu" is several platforms to JAX, all but one missing
         jax.config.update("jax_platforms", runtime.platform)
     num_devices = -(-available_cores() // LANES_PER_CPU_DEVICE)

@@ -37,6 +37,7 @@ from cwjax.models.estimators import Estimators, weight_parameter
 from cwjax.randomness import Purpose, rng
 from cwjax.training.runs import (
     ChunkState,
+    ProcessKilled,
     Run,
     RunFinished,
     RunsFailed,
@@ -55,10 +56,6 @@ Floats = npt.NDArray[np.float32]
 
 class FitFailed(ConfigError):
     """The estimator raised an error."""
-
-
-class ProcessKilled(ConfigError):
-    """The process that trained a run ended before the run did, twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +138,7 @@ class EstimatorTrainer:
                             if attempt == 1:
                                 waiting.appendleft((run, 2))
                             elif not stop.is_set():
-                                yield RunsFailed((run,), _killed())
+                                yield RunsFailed((run,), ProcessKilled())
                         else:
                             yield from self._events(run, future.result())
             finally:
@@ -182,13 +179,6 @@ class EstimatorTrainer:
             head_kernel=np.zeros((0, num_classes), np.float32),
             head_bias=np.zeros(num_classes, np.float32),
         )
-
-
-def _killed() -> ProcessKilled:
-    return ProcessKilled(
-        "the process that trained it ended twice before the run did, as where memory runs out: "
-        "give a smaller --max-parallel-runs"
-    )
 
 
 class _Worker:

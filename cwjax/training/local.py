@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -35,6 +34,10 @@ from cwjax.training.runs import (
     RunsStarted,
     TrainingEvent,
     WidthChosen,
+    chunk_runs,
+    trained_together,
+    warn_of_narrower_chunks,
+    warn_of_partial_batches,
 )
 from cwjax.training.step import Examples, Programs, make_programs
 
@@ -69,20 +72,12 @@ class LocalTrainer:
         self, runs: Sequence[Run], begun: Sequence[ChunkState], stop: threading.Event
     ) -> Generator[TrainingEvent, None, None]:
         """See `Trainer.train`; runs of one data set and width share the compiled programs."""
-        for cells in self._trained_together(runs):
+        for cells in trained_together(runs, self._datasets, self._widths):
             own = [run for run in runs if run.key.cell in cells]
             states = [state for state in begun if state.runs[0].key.cell in cells]
             yield from self._train_group(cells, own, states, stop)
             if stop.is_set():
                 return
-
-    def _trained_together(self, runs: Sequence[Run]) -> list[list[str]]:
-        """The runs' cells in groups of one data set and one width."""
-        groups: dict[tuple[str, int | None], list[str]] = {}
-        for cell in dict.fromkeys(run.key.cell for run in runs):
-            together = self._datasets[cell].fingerprint, self._widths.get(cell)
-            groups.setdefault(together, []).append(cell)
-        return list(groups.values())
 
     def _train_group(
         self,
@@ -95,11 +90,7 @@ class LocalTrainer:
         dataset, finished = self._datasets[cells[0]], set[Run]()
         programs = make_run_programs(dataset, self._config)
         if programs.skips_partial_batches:
-            warnings.warn(
-                f"{self._config.model} keeps batch statistics and takes no mask=: an epoch's last "
-                "batch is left out where it is smaller than the others",
-                stacklevel=2,
-            )
+            warn_of_partial_batches(self._config.model)
         # Kept once chosen: another width would change results in the last bits.
         chosen = self._widths.get(cells[0]) or width.fitting_width(
             runs[0], dataset, programs, self._config, self._runtime.max_parallel_runs
@@ -126,11 +117,7 @@ class LocalTrainer:
             except OutOfDeviceMemory:
                 assert engine.width is not None  # a run alone fails by itself
                 chosen = engine.width // 2
-                warnings.warn(
-                    f"device memory is exceeded: {chosen} runs side by side from now on; those "
-                    "that were under way start again",
-                    stacklevel=2,
-                )
+                warn_of_narrower_chunks(chosen)
                 begun = ()  # of the old width
 
 
@@ -337,17 +324,3 @@ def _isolated(
                 "one run does not fit into device memory: give a smaller --batch-size"
             )
         yield RunsFailed(tuple(chunk), failure)
-
-
-def chunk_runs(runs: Sequence[Run], width: int) -> list[list[Run]]:
-    """Runs in chunks of at most `width` that can train in lockstep, in the order given."""
-    groups: dict[tuple[str | int, ...], list[Run]] = {}
-    for run in runs:
-        parts = (run.train_indices, run.validation_indices, run.test_indices)
-        epochs = (run.num_epochs, run.first_stage_epochs)
-        groups.setdefault((run.key.cell, *map(len, parts), *epochs), []).append(run)
-    return [
-        group[start : start + width]
-        for group in groups.values()
-        for start in range(0, len(group), width)
-    ]

@@ -6,13 +6,16 @@ Imports no JAX: a plan is made, checked and shown without it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Sequence
+import warnings
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from cwjax.arms.row import ArmRow
+from cwjax.data.dataset import Dataset
+from cwjax.errors import ConfigError
 
 
 @dataclass(frozen=True, order=True)
@@ -68,6 +71,16 @@ class Run:
         return max(1, self.num_epochs) * len(self.train_indices)
 
 
+class ProcessKilled(ConfigError):
+    """The process that trained a run ended before the run did, twice."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the process that trained it ended twice before the run did, as where memory runs out: "
+            "give a smaller --max-parallel-runs"
+        )
+
+
 @dataclass(frozen=True)
 class WidthChosen:
     """Runs of these cells train `width` side by side in one program from now on."""
@@ -98,6 +111,15 @@ class EpochFinished:
     epoch: int  # counted from 0
     train_loss: float  # mean over the epoch's examples, as trained: weighted, with dropout
     validation_logits: np.ndarray  # float32 [num_validation, num_classes]
+
+
+@dataclass(frozen=True, eq=False)
+class EpochScored:
+    """One run finished one epoch on another machine, where its validation logits stay."""
+
+    run: Run
+    epoch: int  # counted from 0
+    scores: dict[str, float]  # a row of its history
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,14 +160,38 @@ class RunsFailed:
     error: Exception
 
 
+@dataclass(frozen=True)
+class ClusterStatus:
+    """How a cluster is doing; comes about once a second."""
+
+    num_workers: int  # processes that train
+    num_runs: int  # that train now
+
+
+@dataclass(frozen=True, eq=False)
+class RunsLost:
+    """A process or a machine of a cluster was lost; its runs go on elsewhere.
+
+    They begin again where they were last kept, so some of the work that was told of is undone.
+    """
+
+    node: str
+    runs: tuple[Run, ...]
+    num_examples: int  # to be trained on again
+    num_epochs: int  # to be trained again
+
+
 TrainingEvent: TypeAlias = (
     WidthChosen
     | RunsStarted
     | StepsFinished
     | EpochFinished
+    | EpochScored
     | ChunkState
     | RunFinished
     | RunsFailed
+    | ClusterStatus
+    | RunsLost
 )
 
 
@@ -166,3 +212,52 @@ class Trainer(Protocol):
         Raises:
             ConfigError: what is begun cannot be continued with these settings.
         """
+
+
+def trained_together(
+    runs: Sequence[Run], datasets: Mapping[str, Dataset], widths: Mapping[str, int | None]
+) -> list[list[str]]:
+    """The cells of runs in groups of one data set and one width.
+
+    Args:
+        runs: to be trained.
+        datasets: by cell.
+        widths: by cell, where one is chosen.
+    """
+    groups: dict[tuple[str, int | None], list[str]] = {}
+    for cell in dict.fromkeys(run.key.cell for run in runs):
+        together = datasets[cell].fingerprint, widths.get(cell)
+        groups.setdefault(together, []).append(cell)
+    return list(groups.values())
+
+
+def chunk_runs(runs: Sequence[Run], width: int) -> list[list[Run]]:
+    """Runs in chunks of at most `width` that can train in lockstep, in the order given."""
+    groups: dict[tuple[str | int, ...], list[Run]] = {}
+    for run in runs:
+        parts = (run.train_indices, run.validation_indices, run.test_indices)
+        epochs = (run.num_epochs, run.first_stage_epochs)
+        groups.setdefault((run.key.cell, *map(len, parts), *epochs), []).append(run)
+    return [
+        group[start : start + width]
+        for group in groups.values()
+        for start in range(0, len(group), width)
+    ]
+
+
+def warn_of_partial_batches(model: str) -> None:
+    """Says what a model with batch statistics and without a mask leaves out."""
+    warnings.warn(
+        f"{model} keeps batch statistics and takes no mask=: an epoch's last batch is left out "
+        "where it is smaller than the others",
+        stacklevel=2,
+    )
+
+
+def warn_of_narrower_chunks(width: int) -> None:
+    """Says that device memory holds no more than `width` runs side by side."""
+    warnings.warn(
+        f"device memory is exceeded: {width} runs side by side from now on; those that were under "
+        "way start again",
+        stacklevel=2,
+    )

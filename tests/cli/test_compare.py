@@ -112,6 +112,7 @@ WRONG = [
     pytest.param(["--protocol", "notebook"], "give --imbalance none", id="protocol"),
     pytest.param(["--dataset", "npz:/nowhere.npz"], "nowhere.npz", id="missing file"),
     pytest.param(["--schemes", "/nowhere.py"], "no such Python file", id="missing schemes"),
+    pytest.param(["--cluster", "far"], "give local, auto or HOST:PORT", id="cluster"),
     pytest.param(["--dry-run", "--quiet"], "--quiet has no effect with --dry-run", id="dry"),
     pytest.param(["--model", "cnm"], "--model is 'cnm'", id="model"),
     pytest.param(

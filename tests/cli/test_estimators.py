@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +39,13 @@ def test_flags_that_would_do_nothing_are_refused(
     refused: Refused, flags: list[str], message: str
 ) -> None:
     assert message in refused(*WINE, *flags)
+
+
+def test_a_cluster_trains_networks_alone(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = types.ModuleType("ray")  # installed or not
+    ray.__spec__ = importlib.machinery.ModuleSpec("ray", None)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert "--cluster is of networks" in refused(*WINE, *LOGISTIC, "--cluster", "auto")
 
 
 @pytest.mark.parametrize(

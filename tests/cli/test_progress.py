@@ -19,7 +19,14 @@ from cwjax.study.manifest import describe
 from cwjax.study.plan import Plan, make_plan
 from cwjax.study.run import Event, Finished, Planned, RunStored
 from cwjax.training.devices import DeviceFacts
-from cwjax.training.runs import RunKey, RunsFailed, StepsFinished
+from cwjax.training.runs import (
+    ClusterStatus,
+    EpochScored,
+    RunKey,
+    RunsFailed,
+    RunsLost,
+    StepsFinished,
+)
 
 CELL = "tiny-long_tailed-4"
 OTHER = "tiny-none"
@@ -191,3 +198,26 @@ def test_the_exit_code_says_whether_every_run_ended_and_one_ended_well(
     assert progress.conclude(end, Path("out"), quiet=True) == code
     printed = capsys.readouterr()
     assert (printed.out, printed.err.strip()) == ("", said)
+
+
+@pytest.mark.fault(61)
+def test_what_a_cluster_lost_is_told_and_counted_again(
+    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", -1)
+
+    def lossy() -> Iterator[Event]:
+        *first, last = events(plan)
+        yield from first
+        yield EpochScored(plan.trained_runs[0], 0, {})
+        yield RunsLost("node7", plan.trained_runs[:2], num_examples=60, num_epochs=1)
+        yield ClusterStatus(num_workers=3, num_runs=2)
+        yield last
+
+    progress.follow(lossy(), Path("out"), quiet=False)
+    lines = capsys.readouterr().err.splitlines()
+    assert "lost a process on node7: its 2 runs go on from where they were last kept" in lines
+    cluster = "2 lost and taken up again, 2 runs on 3 workers, epoch 0/8"
+    assert f"run 3/4, 1 failed, {cluster}" in lines[-1]
+    progress.follow(lossy(), Path("out"), quiet=True)
+    assert "lost" not in capsys.readouterr().err

@@ -30,8 +30,15 @@ from cwjax.errors import ConfigError
 from cwjax.models.estimators import Estimators, check_estimator, parameters_of, weight_parameter
 from cwjax.randomness import Purpose, rng
 from cwjax.study.plan import Plan, lay_out, make_plan, parse_design
-from cwjax.training.estimators import EstimatorTrainer, FitFailed, ProcessKilled, fit, prepared
-from cwjax.training.runs import Run, RunFinished, RunsFailed, RunsStarted, TrainingEvent
+from cwjax.training.estimators import EstimatorTrainer, FitFailed, fit, prepared
+from cwjax.training.runs import (
+    ProcessKilled,
+    Run,
+    RunFinished,
+    RunsFailed,
+    RunsStarted,
+    TrainingEvent,
+)
 from cwjax.training.step import preprocess
 
 WINE = DataConfig(dataset="sklearn:wine", imbalance="none", test_split="per-seed")
