@@ -102,7 +102,7 @@ def refused(
     Returns its one line on standard error.
     """
 
-    def compiled(*_: object) -> None:
+    def compiled(*_: object, **__: object) -> None:
         raise AssertionError("programs were compiled")
 
     def call(*flags: str) -> str:

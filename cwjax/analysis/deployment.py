@@ -47,7 +47,7 @@ class Questions:
     """What is asked of every cell.
 
     Raises:
-        ConfigError: a recall or precision that is none.
+        ConfigError: a recall or precision that is none, or two priors of one name.
     """
 
     priors: tuple[str | CustomWeights, ...] = ()
@@ -60,6 +60,9 @@ class Questions:
     """Of two classes: the precision of the rarer one at which its recall is asked for."""
 
     def __post_init__(self) -> None:
+        names = [_prior_name(prior) for prior in self.priors]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ConfigError(f"--test-prior has {repeated[0]!r} twice: rename the file")
         for name, value in (("recall", self.at_recall), ("precision", self.at_precision)):
             if value is not None and not 0 < value <= 1:
                 raise ConfigError(

@@ -338,6 +338,9 @@ def test_what_cannot_be_answered_is_refused_in_one_line() -> None:
         deployment_facts("", runs, [], Questions(calibrate=True), NAMES, 0.95, None)
     with pytest.raises(ConfigError, match="--at-recall is for two classes, here are 3"):
         deployment_facts("", runs, [], Questions(at_recall=0.5), NAMES, 0.95, None)
+    ward = CustomWeights("uniform", (("a", 1.0), ("b", 1.0), ("c", 2.0)))
+    with pytest.raises(ConfigError, match="--test-prior has 'uniform' twice: rename the file"):
+        Questions(priors=("uniform", ward))
     with pytest.raises(ConfigError, match="--at-precision is 2: give a fraction"):
         Questions(at_precision=2)
 

@@ -450,9 +450,9 @@ def test_cells_of_one_data_set_load_and_compile_once(
         return load_dataset(spec, *options)
 
     class Counted(local.Engine):
-        def __init__(self, *args: Any) -> None:
+        def __init__(self, *args: Any, **settings: Any) -> None:
             engines.append(1)
-            super().__init__(*args)
+            super().__init__(*args, **settings)
 
     monkeypatch.setattr(plan, "load_dataset", load)
     monkeypatch.setattr(local, "Engine", Counted)
