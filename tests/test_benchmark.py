@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cwjax.cli import command_line
 from cwjax.errors import ConfigError
-from experiments import benchmark, scaling
+from experiments import accelerator, benchmark, scaling
 from experiments.cost_figure import cost_figure
 from experiments.peers import WORKS, Repeat, Row
 from experiments.peers.process import Peer, measure_in_turns
@@ -97,3 +99,28 @@ def test_scaling_measures_every_point(tmp_path: Path) -> None:
     assert report["points"] == [[1, 56], [2, 56], [2, 112]]
     assert all(len(row["repeats"]) == 1 for row in report["rows"])
     assert (tmp_path / "cost.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.slow
+def test_the_accelerators_pieces_run_without_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(accelerator.WORKS["mlp"], num_train=560)
+    monkeypatch.setitem(accelerator.WORKS, "mlp", small)
+    for piece in (["throughput", "--work=mlp"], ["convolutions"], ["matmul"]):
+        flags = [*piece, "--runs", "1", "2", "--seconds=0.1", "--platform=cpu"]
+        monkeypatch.setattr(sys, "argv", ["accelerator", *flags])
+        assert accelerator.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("whole runs an hour" in line for line in lines) == 2
+    assert sum("ms per run" in line for line in lines) == 8
+    assert lines[-1].endswith("TFLOP/s")
+
+
+def test_convolutions_of_every_form_are_the_same() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 5, 7, 6, 3)).astype(np.float32)
+    kernel = rng.standard_normal((2, 3, 3, 3, 4)).astype(np.float32)
+    first, *others = (form(x, kernel) for form in accelerator.convolution_forms().values())
+    for other in others:
+        np.testing.assert_allclose(other, first, atol=1e-5)

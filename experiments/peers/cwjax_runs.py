@@ -38,7 +38,7 @@ def prepare(work: Work, num_runs: int) -> Training:
     engine = Engine(dataset, make_run_programs(dataset, config), config, default_lanes(None))
 
     def train(num_runs: int, num_examples: int, num_epochs: int) -> float:
-        runs = [_run(dataset, seed, num_examples, num_epochs) for seed in range(num_runs)]
+        runs = [make_run(dataset, seed, num_examples, num_epochs) for seed in range(num_runs)]
         losses = [e.train_loss for e in engine.train(runs) if isinstance(e, EpochFinished)]
         return float(np.mean(losses[-num_runs:]))
 
@@ -56,7 +56,8 @@ def _model(network: Network) -> str:
     return f"mlp:hidden={','.join(map(str, network.hidden))}:dropout=0"
 
 
-def _run(dataset: Dataset, seed: int, num_examples: int, num_epochs: int) -> Run:
+def make_run(dataset: Dataset, seed: int, num_examples: int, num_epochs: int) -> Run:
+    """A run on the first examples of a data set, which is judged on one."""
     train_indices = np.arange(num_examples, dtype=np.int32)
     scaling = feature_scaling(dataset, train_indices)
     return Run(
