@@ -14,7 +14,7 @@ from cwjax.analysis.intervals import Interval, error_rate
 from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.paired import can_reject
 from cwjax.analysis.pairing import BadRun
-from cwjax.analysis.results import LookFacts, ScoreSummary, StudyComparison
+from cwjax.analysis.results import CellFacts, LookFacts, ScoreSummary, StudyComparison
 from cwjax.analysis.shape import shape
 from cwjax.arms.arm import STAGE_STEPS
 from cwjax.data.dataset import Dataset
@@ -607,12 +607,17 @@ def look_sentence(look: LookFacts, going_on: int) -> str:
     return f"look at {look.num_seeds} seeds: {found}, {rest}"
 
 
+def _where(study: StudyComparison, cell: CellFacts) -> str:
+    """` on mnist5k, long-tailed, imbalance factor 50`; nothing where there is one cell."""
+    title = data_title(dataset_name(cell.dataset), cell.imbalance, cell.imbalance_factor)
+    return "" if len(study.cells) == 1 else f" on {title}"
+
+
 def training_notes(study: StudyComparison) -> list[str]:
     """What looks like training that has come to nothing, in sentences."""
     sentences = []
     for cell in study.cells:
-        title = data_title(dataset_name(cell.dataset), cell.imbalance, cell.imbalance_factor)
-        where = "" if len(study.cells) == 1 else f" on {title}"
+        where = _where(study, cell)
         by_number: dict[int, list[str]] = {}
         for arm, classes in cell.never_predicted.items():
             by_number.setdefault(len(classes), []).append(arm)
@@ -627,19 +632,24 @@ def training_notes(study: StudyComparison) -> list[str]:
 
 
 def tuning_notes(study: StudyComparison) -> list[str]:
-    """Where the values that were tried end before the best one may, in sentences."""
+    """Where grids end before the best value may, in one sentence for each cell."""
     sentences = []
-    for summary in study.summaries:
-        tried = {} if summary.tuning is None else summary.tuning.tried
-        for setting, values in tried.items():
-            chosen = summary.chosen.get(setting, ())
-            for edge, which in ((min(values), "smallest"), (max(values), "largest")):
-                if len(values) > 2 and edge != 0 and 2 * chosen.count(edge) > len(chosen):
-                    sentences.append(
-                        f"{summary.arm} chose the {which} {setting} tried, {edge:g}, in "
-                        f"{chosen.count(edge)} of {count(len(chosen), 'seed')}: a wider grid may "
-                        "serve it better."
-                    )
+    for cell in study.cells:
+        ends = []
+        for summary in (each for each in study.summaries if each.cell == cell.cell):
+            tried = {} if summary.tuning is None else summary.tuning.tried
+            for setting, values in tried.items():
+                chosen = summary.chosen.get(setting, ())
+                ends += [
+                    f"{summary.arm} ({setting}={edge:g}, in {chosen.count(edge)} of {len(chosen)})"
+                    for edge in (min(values), max(values))
+                    if len(values) > 2 and edge != 0 and 2 * chosen.count(edge) > len(chosen)
+                ]
+        if ends:
+            sentences.append(
+                f"Most seeds{_where(study, cell)} chose the end of a grid: {', '.join(ends)}; "
+                "wider grids may serve these arms better."
+            )
     return sentences
 
 

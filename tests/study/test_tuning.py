@@ -446,8 +446,8 @@ def test_the_report_shows_what_was_chosen(whole: Whole, monkeypatch: pytest.Monk
         for each in (at_the_end, inside)
     ]
     assert notes[0] == [
-        f"{UNIFORM} chose the largest lr tried, 3, in 2 of 3 seeds: a wider grid may serve it "
-        "better."
+        f"Most seeds chose the end of a grid: {UNIFORM} (lr=3, in 2 of 3); wider grids may serve "
+        "these arms better."
     ]
     assert notes[1] == []
 
