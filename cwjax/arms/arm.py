@@ -155,7 +155,7 @@ class Scheme:
         values = {
             setting.name: given.get(setting.name, setting.default) for setting in self.settings
         }
-        if values.get("weights") == UNIFORM:
+        if values.get("weights") == UNIFORM and "drw" in values:
             if given.get("drw", 0) > 0:
                 raise ConfigError("drw= defers class weights, and weights=uniform has none")
             values["drw"] = self.setting("drw").default  # without a meaning here
