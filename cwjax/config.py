@@ -128,9 +128,9 @@ class DataConfig:
     dataset: str = "mnist5k"
     """Data set, by its source and, for some, its place:"""
     imbalance: Imbalance = "auto"
-    """Profile that the training split is subsampled to; the test split stays as it is. auto:
-    long_tailed for mnist5k, mnist and fashion_mnist, and where a factor other than the default is
-    given; else none."""
+    """Profile that the training split is subsampled to, and the validation split to the same
+    shares; the test split stays as it is. auto: long_tailed for mnist5k, mnist and fashion_mnist,
+    and where a factor other than the default is given; else none."""
     imbalance_factor: float = 50.0
     """Examples of the largest class per example of the smallest, at least 1."""
     permute_classes: bool = False

@@ -219,7 +219,7 @@ class Scheme:
         values = {
             setting.name: given.get(setting.name, setting.default) for setting in self.settings
         }
-        if values.get("weights") == UNIFORM:
+        if values.get("weights") == UNIFORM and "drw" in values:
             drw = given.get("drw", 0)
             if isinstance(drw, Best) or drw > 0:
                 raise ConfigError("drw= defers class weights, and weights=uniform has none")

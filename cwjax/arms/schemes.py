@@ -259,7 +259,7 @@ def class_balanced_sampling(
 ) -> ArmRow:
     """Every class is drawn equally often, with replacement; an epoch has as many draws as ever.
 
-    The authors' epochs are longer: as if every class had as many examples as the largest.
+    The authors' epochs have as many draws as if every class were as large as the largest.
     """
     return _row(context, weights, drw, sampling_exponent=0)
 

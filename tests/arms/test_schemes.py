@@ -179,6 +179,9 @@ def test_weight_balancing_decays_more_than_the_study_unless_told_otherwise() -> 
     assert row_of("weight_balancing", **study).weight_decay == np.float32(5e-3)
     assert row_of("weight_balancing:weight_decay=0.1", **study).weight_decay == np.float32(0.1)
     assert str(parse_arm("weight_balancing:weight_decay=5e-3")) == "weight_balancing"
+    unweighted = row_of("weight_balancing:weights=uniform")
+    assert (unweighted.class_weights == 1).all()
+    assert (unweighted.deferred_from, unweighted.second_stage_from) == (0, 10)
 
 
 def test_cdt_is_vector_scaling_without_the_prior() -> None:

@@ -221,3 +221,17 @@ def test_what_a_cluster_lost_is_told_and_counted_again(
     assert f"run 3/4, 1 failed, {cluster}" in lines[-1]
     progress.follow(lossy(), Path("out"), quiet=True)
     assert "lost" not in capsys.readouterr().err
+
+
+def test_short_stages_and_classes_that_are_not_validated_are_told_before_training(
+    tiny_config: StudyConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_plan(dataclasses.replace(tiny_config, arms=("uniform", "balanced:drw=0.5")))
+    (cell,) = plan.cells.values()
+    for split in cell.splits.values():
+        split.validation_counts[2] = 0
+    progress.print_plan(plan, describe(plan, None), Path("out"))
+    shown = " ".join(capsys.readouterr().out.split())
+    # One epoch of 94 examples in batches of 16.
+    assert "note: the last stage of balanced:drw=0.5 (5 steps) is shorter than 500 steps" in shown
+    assert "; validation scores leave out 'c', too rare to validate on" in shown
