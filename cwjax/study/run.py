@@ -156,16 +156,16 @@ def _cluster(plan: Plan, path: Path, runtime: RuntimeConfig) -> Iterator[Cluster
 
     threads = recorded_threads(path) or default_threads()
     work = Work(plan.design.train, runtime, threads, pack_model(model))
-    if work.own_model is not None:
-        from cwjax.training import devices
-
-        # On CPU: an accelerator's memory is for the processes that train.
-        devices.configure(dataclasses.replace(runtime, platform="cpu"), cpu_threads=threads)
-        check_models(plan)
     datasets = {cell.dataset.fingerprint: cell.dataset for cell in plan.cells.values()}.values()
     num_bytes = sum(data.inputs.nbytes for data in datasets)
     assert runtime.cluster is not None
     with ray_machines.connected(runtime.cluster, num_bytes):
+        if work.own_model is not None:
+            from cwjax.training import devices  # now: Ray forks, which a process with JAX must not
+
+            # On CPU: an accelerator's memory is for the processes that train.
+            devices.configure(dataclasses.replace(runtime, platform="cpu"), cpu_threads=threads)
+            check_models(plan)
         yield Cluster(ray_machines.RayMachines(work, list(datasets)))
 
 
