@@ -254,31 +254,30 @@ class ClusterTrainer:
         self._suspects: deque[_Handed] = deque()  # each trains alone, after all others
         self._num_in_flight = 0  # runs
         self._state_bytes = 0  # of the last state that came
-        self._stopping = False
+        self._stop = threading.Event()
 
     def train(
         self, runs: Sequence[Run], begun: Sequence[ChunkState], stop: threading.Event
     ) -> Generator[TrainingEvent, None, None]:
         """See `Trainer.train`; a chunk whose process is lost goes on in another one."""
-        self._runs, self._ended = {run.key: run for run in runs}, set()
+        self._runs, self._ended, self._stop = {run.key: run for run in runs}, set(), stop
         for cells in trained_together(runs, self._datasets, self._widths):
             own = [run for run in runs if run.key.cell in cells]
             states = [state for state in begun if state.runs[0].key.cell in cells]
             yield from self._lay_out(cells, own, states)
-        self._call_idle()
-        told = time.monotonic()
-        while self._waiting or self._suspects or self._num_in_flight:
-            if stop.is_set():
-                self._stopping = True
-                self._waiting.clear()
-                self._suspects.clear()
-            yield from self._cluster.events()
+        told = -float(STATUS_SECONDS)
+        while self._num_in_flight or self._has_more():
             if time.monotonic() - told >= STATUS_SECONDS:
                 told = time.monotonic()
                 for member in self._cluster.silent():
                     yield from self._lost(member, killed=False)
                 self._call_idle()
                 yield self._status()
+            yield from self._cluster.events()
+
+    def _has_more(self) -> bool:
+        """Whether chunks are still to be handed out."""
+        return not self._stop.is_set() and bool(self._waiting or self._suspects)
 
     def _status(self) -> ClusterStatus:
         num_workers = sum(member.num_lanes > 0 for member in self._cluster.members)
@@ -354,13 +353,13 @@ class ClusterTrainer:
         if member.chunks:
             keep_seconds = self._state_bytes * self._num_in_flight / STATE_BYTES_PER_SECOND
             answer = member.worker.exchange(
-                [each.chunk for each in handed], keep_seconds, self._stopping
+                [each.chunk for each in handed], keep_seconds, self._stop.is_set()
             )
             self._cluster.call(member, answer, self._answered)
 
     def _taken_by(self, member: Member) -> list[_Handed]:
         """The next chunks for a process; one that may kill it comes when it has no other."""
-        if any(handed.deaths for handed in member.chunks.values()):
+        if self._stop.is_set() or any(handed.deaths for handed in member.chunks.values()):
             return []
         room = member.num_lanes - len(member.chunks)
         taken = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
@@ -444,7 +443,7 @@ class ClusterTrainer:
         for handed in member.chunks.values():
             chunk = handed.chunk
             self._num_in_flight -= len(chunk.runs)
-            if self._stopping:
+            if self._stop.is_set():
                 continue
             runs = [run for run in chunk.runs if run.key not in self._ended]
             deaths = handed.deaths + killed

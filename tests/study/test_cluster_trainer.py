@@ -176,8 +176,8 @@ def dying(*seeds: int, times: int = 10) -> Callable[[Chunk], list[NodeEvent]]:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LOOK_SECONDS", "STATUS_SECONDS"):
-        monkeypatch.setattr(module, name, 0.02)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(module, "STATUS_SECONDS", 0.02)
 
 
 def make_trainer(
@@ -376,8 +376,9 @@ def test_a_node_that_is_unlike_the_others_is_named(
     with pytest.raises(ConfigError, match=message):
         make_trainer(tiny_dataset, [StandIn(), StandIn("other", **greeting)])
     unlike = StandIn("late", **greeting)
-    first = StandIn("first", dying(0, times=1))
-    trainer = make_trainer(tiny_dataset, [first, StandIn("second")], [unlike])
+    behave = dying(0, times=1)
+    workers = [StandIn(name, behave) for name in ("first", "second")]
+    trainer = make_trainer(tiny_dataset, workers, [unlike])
     with pytest.warns(UserWarning, match="node late .*; it is left out"):
         events = train(trainer, num_runs=200)
     assert sorted(seeds(events, RunFinished)) == list(range(200))
