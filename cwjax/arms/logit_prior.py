@@ -23,7 +23,7 @@ def logit_prior(row: ArmRow, class_counts: np.ndarray) -> np.ndarray | None:
 
     Returns:
         float64 `[num_classes]` that sums to 1, or None where the loss leads to no prior: margins,
-        scaled or cosine logits, sampling that changes to the last epoch, smoothing and remix that
+        scaled or cosine logits, bounded class vectors, sampling that changes to the last epoch, smoothing and remix that
         treat classes differently, or a class without examples or weight.
 
     References:
@@ -37,6 +37,7 @@ def logit_prior(row: ArmRow, class_counts: np.ndarray) -> np.ndarray | None:
         or row.normalized_head > 0
         or row.sampling_progress > 0
         or np.isfinite(row.remix_kappa)
+        or np.isfinite(row.second_stage_max_norm)
     )
     if distorted or not np.all((row.class_weights > 0) & (class_counts > 0)):
         return None

@@ -81,7 +81,11 @@ def test_of_some_it_is_known_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "arm", ["ldam", "vector_scaling", "remix", "label_aware_smoothing", "progressive_sampling"]
+    "arm",
+    [
+        *("ldam", "vector_scaling", "cdt", "remix", "label_aware_smoothing"),
+        *("progressive_sampling", "weight_balancing"),
+    ],
 )
 def test_of_others_there_is_none(arm: str) -> None:
     assert logit_prior(arm_row(parse_arm(arm), CONTEXT), COUNTS) is None
