@@ -23,8 +23,8 @@ def logit_prior(row: ArmRow, class_counts: np.ndarray) -> np.ndarray | None:
 
     Returns:
         float64 `[num_classes]` that sums to 1, or None where the loss leads to no prior: margins,
-        scaled or cosine logits, bounded class vectors, sampling that changes to the last epoch, smoothing and remix that
-        treat classes differently, or a class without examples or weight.
+        scaled or cosine logits, bounded class vectors, sampling that changes to the last epoch,
+        smoothing and remix that treat classes differently, or a class without examples or weight.
 
     References:
         Saerens et al. 2002, "Adjusting the Outputs of a Classifier to New a Priori Probabilities";

@@ -16,8 +16,9 @@ def best_on_validation(
 ) -> RunRecord:
     """The candidate with the best score on validation; test logits are not looked at.
 
-    Equal scores are told apart by the balanced log loss on validation, then by the order. Diverged
-    runs are chosen only where there is no other.
+    Equal scores are told apart by the balanced log loss on validation, then by the order; so are
+    all where the metric is undefined, as the recall of classes without a validation example is.
+    Diverged runs are chosen only where there is no other.
 
     Args:
         candidates: runs of one seed, at least one, in the order of the grid.
@@ -29,7 +30,7 @@ def best_on_validation(
         evaluation = Evaluation(record.validation_logits, validation_labels, record.class_counts)
         score = score_of(metric, evaluation)
         sign = -1 if METRICS[metric].higher_is_better else 1
-        return sign * score, score_of("balanced_nll", evaluation)
+        return 0.0 if np.isnan(score) else sign * score, score_of("balanced_nll", evaluation)
 
     ok = [record for record in candidates if record.status == "ok"]
     return min(ok, key=rank) if ok else candidates[0]

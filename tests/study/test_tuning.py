@@ -175,6 +175,7 @@ def test_ties_go_to_the_log_loss_and_then_to_the_order() -> None:
     assert best_on_validation([worse, unsure, again, sure], LABELS, "accuracy") is again
     assert best_on_validation([worse, unsure, sure, again], LABELS, "accuracy") is sure
     assert best_on_validation([sure, unsure], LABELS, "loss") is sure  # lower is better
+    assert best_on_validation([unsure, sure], LABELS, "recall_many") is sure  # undefined in both
     far = candidate("far", right * np.nan, bad=True)
     assert best_on_validation([far, worse], LABELS, "accuracy") is worse
     assert best_on_validation([far, far], LABELS, "accuracy").status == "diverged"
@@ -198,9 +199,9 @@ def test_a_grid_of_nine_settings_is_one_engine_and_compiles_once(
     traces: list[int] = []
 
     class Counted(local.Engine):
-        def __init__(self, *args: Any) -> None:
+        def __init__(self, *args: Any, **settings: Any) -> None:
             made.append(1)
-            super().__init__(*args)
+            super().__init__(*args, **settings)
 
     programs_of = local.make_run_programs
 
