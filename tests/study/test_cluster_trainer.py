@@ -286,7 +286,8 @@ def test_killed_once_is_no_failure(tiny_dataset: Dataset) -> None:
 
 
 @pytest.mark.fault(93)
-def test_a_late_node_gets_runs(tiny_dataset: Dataset) -> None:
+def test_a_late_node_gets_runs(tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STATUS_SECONDS", 0)  # idle processes are looked for all the time
     late = StandIn("late")
     machines = StandIns([StandIn("first")])
     cluster = Cluster(machines)
