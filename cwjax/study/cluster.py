@@ -253,7 +253,7 @@ class ClusterTrainer:
         self._waiting: deque[_Handed] = deque()
         self._suspects: deque[_Handed] = deque()  # each trains alone, after all others
         self._num_in_flight = 0  # runs
-        self._state_bytes = 0  # of the last state that came
+        self._state_bytes = 0.0  # of a run, in the last state that came
         self._stop = threading.Event()
 
     def train(
@@ -403,7 +403,8 @@ class ClusterTrainer:
                 handed.num_epochs += 1
             case ChunkState(arrays=arrays):
                 handed.num_examples = handed.num_epochs = 0
-                self._state_bytes = sum(array.nbytes for array in arrays.values())
+                num_bytes = sum(array.nbytes for array in arrays.values())
+                self._state_bytes = num_bytes / len(handed.chunk.runs)
             case RunFinished(run=run):
                 self._ended.add(run.key)
         yield event

@@ -67,6 +67,7 @@ class Node:
         self._lock = threading.Lock()
         self._outbox = queue.SimpleQueue[tuple[int, NodeEvent]]()
         self._uncollected: set[int] = set()  # chunks with a state in the outbox; one each
+        self._keep_seconds = 0.0
         self._stop = threading.Event()
 
     def greet(self) -> Greeting:
@@ -97,13 +98,12 @@ class Node:
         Returns:
             `dump_events` of `(number of the chunk, event)`.
         """
+        self._keep_seconds = keep_seconds
         if stop:
             self._stop.set()
         for chunk in chunks:
             lane = self._free.pop()
-            threading.Thread(
-                target=self._train, args=(chunk, lane, keep_seconds), daemon=True
-            ).start()
+            threading.Thread(target=self._train, args=(chunk, lane), daemon=True).start()
         return dump_events(list(self._collect(time.monotonic() + REPLY_SECONDS)))
 
     def _collect(self, deadline: float) -> Iterator[tuple[int, NodeEvent]]:
@@ -129,13 +129,13 @@ class Node:
             if num_examples:
                 yield number, StepsFinished(num_examples)
 
-    def _train(self, chunk: Chunk, lane: int, keep_seconds: float) -> None:
+    def _train(self, chunk: Chunk, lane: int) -> None:
         key = chunk.dataset, chunk.width
         try:
             with self._lock:
                 self._running[key] += 1
                 engine = self._engine(chunk.dataset, chunk.width, lane)
-            for event in self._events(engine, chunk, keep_seconds):
+            for event in self._events(engine, chunk):
                 self._outbox.put((chunk.number, event))
         except OutOfDeviceMemory:
             self._outbox.put((chunk.number, ChunkTooWide()))
@@ -163,7 +163,7 @@ class Node:
             self._engines[dataset, width] = [by_lane[each] for each in lanes]
         return self._engines[dataset, width][lane]
 
-    def _events(self, engine: Engine, chunk: Chunk, keep_seconds: float) -> Iterator[NodeEvent]:
+    def _events(self, engine: Engine, chunk: Chunk) -> Iterator[NodeEvent]:
         """What training yields, made small: scores for validation logits, fewer states."""
         if chunk.begun is not None:
             check_state(chunk.begun, engine.state_shapes(chunk.runs[0]))
@@ -174,7 +174,7 @@ class Node:
                 case EpochFinished():
                     yield self._scored(event, chunk.dataset)
                 case ChunkState():
-                    late = time.monotonic() >= kept + keep_seconds
+                    late = time.monotonic() >= kept + self._keep_seconds
                     if self._stop.is_set() or (late and chunk.number not in self._uncollected):
                         kept = time.monotonic()
                         self._uncollected.add(chunk.number)

@@ -285,8 +285,28 @@ def test_killed_once_is_no_failure(tiny_dataset: Dataset) -> None:
     assert not seeds(events, RunsFailed)
 
 
+def test_large_states_are_kept_less_often(tiny_dataset: Dataset) -> None:
+    """A second run is told how long to wait: 100 MB at 50 MB a second."""
+    waits = []
+    worker = StandIn(behave=lambda chunk: [large(chunk), *trained(chunk)])
+    exchange = worker.exchange
+
+    def noting(chunks: Sequence[Chunk], keep_seconds: float, stop: bool) -> Future[bytes]:
+        waits.append(keep_seconds)
+        return exchange(chunks, keep_seconds, stop)
+
+    worker.exchange = noting  # type: ignore[method-assign]
+    train(make_trainer(tiny_dataset, [worker]), num_runs=2)
+    assert waits == [0, 2]
+
+
+def large(chunk: Chunk) -> ChunkState:
+    return dataclasses.replace(state(chunk), arrays={"x": np.zeros(25 * 10**6, np.float32)})
+
+
 @pytest.mark.fault(93)
-def test_a_late_node_gets_runs(tiny_dataset: Dataset) -> None:
+def test_a_late_node_gets_runs(tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STATUS_SECONDS", 0)  # idle processes are looked for all the time
     late = StandIn("late")
     machines = StandIns([StandIn("first")])
     cluster = Cluster(machines)
