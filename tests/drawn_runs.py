@@ -119,8 +119,10 @@ def make_record(
     )
     head_kernel = np.zeros((2, num_classes), np.float32)
     head_bias = np.zeros(num_classes, np.float32)
-    stage_steps = tuple(20 * epochs for epochs in run.stages)
-    finished = RunFinished(run, test_logits, validation_logits, head_kernel, head_bias, stage_steps)
+    finished = RunFinished(
+        run, test_logits, validation_logits, head_kernel, head_bias,
+        stage_steps=tuple(20 * epochs for epochs in run.stages),
+    )  # fmt: skip
     record = trained_record(finished, history, dataset.labels, counts)
     if not chosen or bad:
         return record

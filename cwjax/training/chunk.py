@@ -184,8 +184,8 @@ class ChunkTrainer:
                 validation_logits[place],
                 kernels[place],
                 biases[place],
-                kept and {name: array[place] for name, array in kept.items()},
-                tuple(num_epochs * num_steps for num_epochs in run.stages),
+                model=kept and {name: array[place] for name, array in kept.items()},
+                stage_steps=tuple(num_epochs * num_steps for num_epochs in run.stages),
             )
 
     def _heads(self, chunk: _Chunk) -> tuple[np.ndarray, np.ndarray]:
