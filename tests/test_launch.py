@@ -41,8 +41,10 @@ def start(tmp_path: Path, *arguments: str, cwjax: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_the_study_runs_on_the_cluster_of_the_jobs_nodes(tmp_path: Path, code: int) -> None:
-    process = start(tmp_path, "sweep", "--spec", "my sweep.toml", cwjax=f"{SHOW}; exit {code}")
-    ray, study = process.communicate(timeout=20)[0].splitlines()
+    shows = f'{SHOW}; echo "$RAY_AUTH_MODE ${{#RAY_AUTH_TOKEN}}"; exit {code}'
+    process = start(tmp_path, "sweep", "--spec", "my sweep.toml", cwjax=shows)
+    ray, study, token = process.communicate(timeout=20)[0].splitlines()
+    assert token == "token 64"
     assert process.returncode == code
     assert ray.startswith("<symmetric-run><--address><a1:20007><--min-nodes><2>")
     assert study == "<sweep><--spec><my sweep.toml><--cluster><a1:20007>"

@@ -77,8 +77,8 @@ def connected(address: str, num_bytes: int) -> Iterator[None]:
         ray.init(**options, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError, RayError) as error:
         raise ConfigError(
-            f"--cluster {address}: {one_line(error)}: start Ray here and on the other nodes "
-            "(docs/clusters.md), or give --cluster local"
+            f"--cluster {address}: {one_line(error).rstrip('.')}; start Ray here and on the other "
+            "nodes, with RAY_AUTH_MODE=token where it wants a token (docs/clusters.md)"
         ) from None
     finally:
         constants.ENABLE_RAY_CLUSTER = reaches_others

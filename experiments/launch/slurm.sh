@@ -17,6 +17,8 @@ head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address=$head:$((20000 + SLURM_JOB_ID % 10000))
 process=${TMPDIR:-/tmp}/cwjax-$SLURM_JOB_ID # of the study: it saves when it is told to end, Ray does not
 export RAY_USAGE_STATS_ENABLED=0
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n') # nobody else gets in (Ray 2.52 or newer)
+export RAY_AUTH_TOKEN RAY_AUTH_MODE=token
 
 # shellcheck disable=SC2016 # expanded by the shell that it starts, on the head node
 study='echo $$ >"$1"; shift; exec cwjax "$@"'
