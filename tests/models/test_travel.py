@@ -14,6 +14,7 @@ from flax import nnx
 
 from cwjax.models import travel
 from cwjax.models.registry import MODELS, model_factory, register_model
+from cwjax.training import chunk
 
 TOY = Path(__file__).parents[1] / "toys" / "keeping.py"
 
@@ -29,7 +30,8 @@ class Tiny(nnx.Module):
 
 
 @pytest.fixture(autouse=True)
-def _own_registry() -> Iterator[None]:
+def _own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(chunk, "CHECKPOINT_SECONDS", chunk.CHECKPOINT_SECONDS)  # the toy sets it
     known = dict(MODELS)
     yield
     MODELS.clear()
