@@ -101,7 +101,7 @@ def test_scaling_measures_every_point(tmp_path: Path) -> None:
     assert (tmp_path / "cost.svg").read_text().startswith("<svg")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_accelerators_pieces_run_without_one(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

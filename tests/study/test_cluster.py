@@ -239,9 +239,9 @@ slow, exhaustive = pytest.mark.slow, pytest.mark.exhaustive
     [
         pytest.param(kill_node, marks=[slow, pytest.mark.fault(61, 66, 91)]),
         pytest.param(kill_worker, marks=[slow, pytest.mark.fault(59, 92)]),
-        pytest.param(add_node, marks=[slow, pytest.mark.fault(93)]),
+        pytest.param(add_node, marks=[exhaustive, pytest.mark.fault(93)]),
         pytest.param(kill_driver, marks=[slow, pytest.mark.fault(94)]),
-        pytest.param(stop_driver, marks=[slow, pytest.mark.fault(95)]),
+        pytest.param(stop_driver, marks=[exhaustive, pytest.mark.fault(95)]),
         pytest.param(terminate_node, marks=[exhaustive, pytest.mark.fault(68)]),
         pytest.param(stop_node, marks=[exhaustive, pytest.mark.fault(67)]),
         pytest.param(terminate_driver, marks=[exhaustive, pytest.mark.fault(94)]),

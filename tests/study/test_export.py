@@ -102,8 +102,14 @@ def test_the_readme_says_how_to_do_without_cwjax(
         )
 
 
-@pytest.mark.slow  # each network compiles
-@pytest.mark.parametrize("model", ["cnn", "mlp", "resnet20"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param("cnn", marks=pytest.mark.slow),
+        pytest.param("mlp", marks=pytest.mark.slow),
+        pytest.param("resnet20", marks=pytest.mark.exhaustive),  # compiles for more than a minute
+    ],
+)
 def test_every_network(
     model: str, tiny_config: StudyConfig, tiny_dataset: Dataset, tmp_path: Path, no_report: None
 ) -> None:

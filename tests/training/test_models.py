@@ -160,7 +160,7 @@ MASKED: dict[type, Sequence[str]] = {
 }
 SLOW_TO_COMPILE = ("cnn", "resnet")
 EVERY = [
-    pytest.param(name, "rmsprop", marks=[pytest.mark.slow] * (name in SLOW_TO_COMPILE))
+    pytest.param(name, "rmsprop", marks=[pytest.mark.exhaustive] * (name in SLOW_TO_COMPILE))
     for name in MODELS
     if name != "mlp"
 ] + [
@@ -219,7 +219,7 @@ BUSY = TrainConfig(
 
 
 @pytest.mark.parametrize(
-    "model", [Normed, Flaxen, pytest.param(small_resnet, marks=pytest.mark.slow)]
+    "model", [Normed, Flaxen, pytest.param(small_resnet, marks=pytest.mark.exhaustive)]
 )
 def test_neighbours_and_a_stop_change_nothing(
     tiny_dataset: Dataset, model: Callable[..., nnx.Module], monkeypatch: pytest.MonkeyPatch
