@@ -256,7 +256,7 @@ def compare(
         data = dataset_from_arrays(data, labels, test=test, groups=groups, class_names=class_names)
     if isinstance(data, DataConfig) and test_split is not None:
         raise ConfigError("test_split goes with arrays or a source: set it in the DataConfig")
-    where, train = _data_config(data, test_split or "fixed"), train or TrainConfig()
+    where, train = data_config(data, test_split or "fixed"), train or TrainConfig()
     if model is not None:
         name = model if isinstance(model, str) else register_model(model)
         train = replace(train, model=name)
@@ -313,7 +313,7 @@ def _require(holds: bool, name: str, value: object, wanted: str) -> None:
         raise ConfigError(f"{name} is {value!r:.80}: give {wanted}")
 
 
-def _data_config(data: Any, test_split: TestSplit) -> DataConfig:
+def data_config(data: Any, test_split: TestSplit) -> DataConfig:
     """The data of the study's one cell; a data set in memory is named like the file it could be."""
     if isinstance(data, DataConfig):
         return data

@@ -7,11 +7,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from cwjax.api import Study, check_arguments, train_plan
+from cwjax.api import Study, check_arguments, data_config, train_plan
 from cwjax.arms.weights_only import whole_estimator_arms
 from cwjax.config import (
     AnalysisConfig,
-    DataConfig,
     RuntimeConfig,
     StudyConfig,
     TestSplit,
@@ -81,12 +80,7 @@ def compare_estimators(
         raise ConfigError(f"arms is {type(arms).__name__}: give {{name: estimator, ...}}")
     estimators = _estimators(estimator, weights, arms)
     dataset = dataset_from_arrays(X, y, test=test, groups=groups)
-    kind = "features" if dataset.is_features else "npz"
-    data = DataConfig(
-        dataset=f"{kind}:{dataset.name}.npz",
-        imbalance="none",
-        test_split=test_split or ("per-seed" if test is None else "fixed"),
-    )
+    data = data_config(dataset, test_split or ("per-seed" if test is None else "fixed"))
     names = tuple(estimators.by_arm)
     model = type(estimator).__name__ if estimators.weighted else "by_arm"
     config = StudyConfig(

@@ -6,6 +6,7 @@ import resource
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -21,9 +22,9 @@ from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import StudyFile
 from cwjax.study.derive import read_headers
 from cwjax.study.judge import progress
-from cwjax.study.manifest import describe, recorded_threads
+from cwjax.study.manifest import describe
 from cwjax.study.plan import Plan
-from cwjax.study.run import check_models, joined, runs_to_train
+from cwjax.study.run import configured_device, joined, runs_to_train
 from cwjax.training.runs import Run, RunFinished, RunsFailed, StepsFinished
 
 if TYPE_CHECKING:  # JAX takes seconds to import, and what is wrong is told without
@@ -44,12 +45,7 @@ def print_estimate(plan: Plan, path: Path, runtime: RuntimeConfig) -> None:
     Raises:
         ConfigError: the directory holds another study, or a setting that does not fit the machine.
     """
-    device = None
-    if plan.design.estimators is None:
-        from cwjax.training import devices
-
-        device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
-        check_models(plan)
+    device = configured_device(plan, path, runtime)
     directory = StudyDirectory(path)
     plan, study = joined(plan, directory, describe(plan, device), runtime)
     print_plan(plan, study, path)
@@ -68,7 +64,9 @@ def print_estimate(plan: Plan, path: Path, runtime: RuntimeConfig) -> None:
     bytes_of = {name: _run_file_bytes(plan, name) for name in plan.cells}
     num_bytes = sum(bytes_of[key.cell] for key in missing)
     if runtime.keep_models:
-        num_bytes += sum(_model_bytes(plan, run) for run in runs)
+        runs_of = Counter(run.key.cell for run in runs)  # the networks of a cell are alike
+        of_cell = {run.key.cell: run for run in runs}
+        num_bytes += sum(runs_of[cell] * _model_bytes(plan, run) for cell, run in of_cell.items())
     megabytes = num_bytes / 1e6
     print(f"about {megabytes:,.{0 if megabytes > 9 else 1}f} MB of files")
     works = _works(plan, study, runs)

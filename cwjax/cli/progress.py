@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from rich.console import Console, RenderableType
@@ -102,20 +104,39 @@ def follow(events: Iterable[Event], directory: Path, *, quiet: bool) -> Finished
     if not quiet:
         print_plan(planned.plan, planned.study, directory)
     tracker = _Tracker(planned)
-    if not quiet and Console().is_jupyter:
-        return _follow_in_notebook(remaining, tracker)
-    if quiet or not sys.stderr.isatty():
-        return _follow_lines(remaining, tracker, quiet=quiet)
-    with _Bar(tracker) as bar:
-        task = bar.add_task("training", total=planned.num_examples or 1)
+    with _display(tracker, quiet=quiet) as (say, draw):
         for event in remaining:
             tracker.update(event)
-            bar.update(task, total=tracker.total_examples or 1, completed=tracker.num_examples)
-            for line in tracker.lines(event):
-                bar.console.print(Text(line), soft_wrap=True)
+            for line in tracker.lines(event, quiet=quiet):
+                say(line)
+            draw(isinstance(event, Finished))
             if isinstance(event, Finished):
                 return event
     raise AssertionError("a study ends with a Finished event")
+
+
+_Display: TypeAlias = tuple[Callable[[str], None], Callable[[bool], None]]
+"""What says a line, and what draws how far the study is: called after every event, with whether it
+is the last."""
+
+
+def _display(tracker: _Tracker, *, quiet: bool) -> AbstractContextManager[_Display]:
+    if not quiet and Console().is_jupyter:
+        return nullcontext(_in_notebook(tracker))
+    if not quiet and sys.stderr.isatty():
+        return _in_bar(tracker)
+    return nullcontext(_in_lines(tracker, quiet=quiet))
+
+
+@contextmanager
+def _in_bar(tracker: _Tracker) -> Iterator[_Display]:
+    with _Bar(tracker) as bar:
+        task = bar.add_task("training", total=tracker.total_examples or 1)
+
+        def draw(_: bool) -> None:
+            bar.update(task, total=tracker.total_examples or 1, completed=tracker.num_examples)
+
+        yield lambda line: bar.console.print(Text(line), soft_wrap=True), draw
 
 
 class _Bar(Progress):
@@ -137,8 +158,8 @@ class _Bar(Progress):
             yield Text(differences)
 
 
-def _follow_in_notebook(events: Iterator[Event], tracker: _Tracker) -> Finished:
-    """The same below a notebook's cell. rich's own bar needs ipywidgets there."""
+def _in_notebook(tracker: _Tracker) -> _Display:
+    """Below a notebook's cell. rich's own bar needs ipywidgets there."""
     from IPython.display import HTML, display
 
     def bar() -> HTML:
@@ -148,32 +169,30 @@ def _follow_in_notebook(events: Iterator[Event], tracker: _Tracker) -> Finished:
         return HTML(f'<progress value="{done}" max="{total}"></progress><br>{text}')
 
     shown, drawn = display(bar(), display_id=True), time.monotonic()
-    for event in events:
-        tracker.update(event)
-        for line in tracker.lines(event):
-            terminal.say(line)
-        if isinstance(event, Finished):
-            shown.update(bar())
-            return event
-        if time.monotonic() - drawn > NOTEBOOK_SECONDS:
+
+    def draw(is_last: bool) -> None:
+        nonlocal drawn
+        if is_last or time.monotonic() - drawn > NOTEBOOK_SECONDS:
             drawn = time.monotonic()
             shown.update(bar())
-    raise AssertionError("a study ends with a Finished event")
+
+    return terminal.say, draw
 
 
-def _follow_lines(events: Iterator[Event], tracker: _Tracker, *, quiet: bool) -> Finished:
-    last_line = time.monotonic()
-    for event in events:
-        tracker.update(event)
-        for line in tracker.lines(event, quiet=quiet):
-            terminal.say(line, sys.stderr)
-        if not quiet and time.monotonic() - last_line > LINE_SECONDS:
-            last_line = time.monotonic()
-            status = filter(None, (tracker.counts(), tracker.differences()))
-            terminal.say(", ".join(status), sys.stderr)
-        if isinstance(event, Finished):
-            return event
-    raise AssertionError("a study ends with a Finished event")
+def _in_lines(tracker: _Tracker, *, quiet: bool) -> _Display:
+    """On standard error; nothing but what is said if `quiet`."""
+    drawn = time.monotonic()
+
+    def say(line: str) -> None:
+        terminal.say(line, sys.stderr)
+
+    def draw(_: bool) -> None:
+        nonlocal drawn
+        if not quiet and time.monotonic() - drawn > LINE_SECONDS:
+            drawn = time.monotonic()
+            say(", ".join(filter(None, (tracker.counts(), tracker.differences()))))
+
+    return say, draw
 
 
 class _Tracker:

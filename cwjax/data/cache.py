@@ -22,8 +22,8 @@ import platformdirs
 from cwjax.data.dataset import WARNING, Column, Dataset
 from cwjax.data.duplicates import find_duplicates
 
-# Raise it when any source decodes to other arrays than before.
-_FORMAT = 3
+# Raise it when any source decodes to other arrays than before, or an entry holds others.
+_FORMAT = 4
 
 
 def cache_directory() -> Path:
@@ -124,6 +124,7 @@ def _read(entry: Path, stamp: str) -> Dataset | None:
             columns=tuple(Column(**column) for column in json.loads(arrays["columns"].item())),
             groups=arrays["groups"] if len(arrays["groups"]) else None,
             notes=tuple(json.loads(arrays["notes"].item())),
+            is_test_held_out=bool(arrays["is_test_held_out"]),
         )
 
 
@@ -144,6 +145,7 @@ def _write(entry: Path, stamp: str, dataset: Dataset) -> None:
                 class_names=np.array(dataset.class_names),
                 columns=np.array(json.dumps([asdict(column) for column in dataset.columns])),
                 notes=np.array(json.dumps(dataset.notes)),
+                is_test_held_out=np.array(dataset.is_test_held_out),
                 groups=no_groups if dataset.groups is None else dataset.groups,
             )
         os.replace(temporary, entry)

@@ -67,6 +67,8 @@ class Dataset:
             never stand on both sides of a split.
         notes: what the reader converted, skipped or noticed, in sentences for the report; no part
             of the fingerprint.
+        is_test_held_out: whether the test split was cut from one file, not given; no part of the
+            fingerprint either.
 
     Raises:
         DataError: if any of this does not hold, with the place of the first offender.
@@ -80,6 +82,7 @@ class Dataset:
     columns: tuple[Column, ...] = ()
     groups: npt.NDArray[np.int32] | None = None
     notes: tuple[str, ...] = ()
+    is_test_held_out: bool = False
 
     def __post_init__(self) -> None:
         _check_class_names(self.name, self.class_names)

@@ -22,8 +22,6 @@ TEST_FRACTION = 0.2
 
 _FIXED_TEST_SEED = 0
 
-_HELD_OUT = "no test split of its own"
-
 Indices = npt.NDArray[np.int32]
 
 
@@ -291,7 +289,9 @@ def with_held_out_test(
             "more, or a test split"
         )
     order = np.concatenate([kept, held_out])
-    said = f"{_HELD_OUT}: {len(held_out):,} of {len(order):,} examples, always the same"
+    said = (
+        f"no test split of its own: {len(held_out):,} of {len(order):,} examples, always the same"
+    )
     absent = np.flatnonzero(count_classes(labels[held_out], len(class_names)) == 0)
     lacking = ", ".join(repr(class_names[label]) for label in absent)
     return Dataset(
@@ -310,12 +310,8 @@ def with_held_out_test(
                 * bool(lacking)
             ),
         ),
+        is_test_held_out=True,
     )
-
-
-def has_own_test_split(dataset: Dataset) -> bool:
-    """Whether its source came with the test split, which was then not held out of one file."""
-    return not any(note.startswith(_HELD_OUT) for note in dataset.notes)
 
 
 def dataset_of_splits(

@@ -174,14 +174,24 @@ def register_model(make: Callable[..., Any]) -> str:
     except (OSError, TypeError):  # typed in where Python keeps no source
         source = name
     digest = hashlib.sha256(source.encode()).hexdigest()
+    MODELS[name] = own_entry(make, digest)
+    return name
+
+
+def own_entry(make: Callable[..., Any], digest: str | None = None) -> ModelEntry:
+    """The entry of a class or function that is not cwjax's own.
+
+    Args:
+        make: as `register_model` takes it.
+        digest: of its source, where that is known.
+    """
 
     def built(input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs) -> Any:
         from cwjax.models.own import build
 
         return build(make, input_shape, num_classes, rngs)
 
-    MODELS[name] = ModelEntry(built, digest=digest, own=make)
-    return name
+    return ModelEntry(built, digest=digest, own=make)
 
 
 def _own(

@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 
 import cloudpickle
-from flax import nnx
 
-from cwjax.models.own import build, own_function
-from cwjax.models.registry import MODELS, OWN_MODEL, ModelEntry
+from cwjax.models.own import own_function
+from cwjax.models.registry import MODELS, OWN_MODEL, own_entry
 
 ARRIVED = "own"
 """The name of a model that came from another process."""
@@ -44,10 +43,5 @@ def pack_model(text: str) -> bytes | None:
 
 def unpack_model(packed: bytes) -> str:
     """Makes a packed model known in this process; returns its name for `--model`."""
-    make = cloudpickle.loads(packed)
-
-    def built(input_shape: tuple[int, ...], num_classes: int, rngs: nnx.Rngs) -> nnx.Module:
-        return build(make, input_shape, num_classes, rngs)
-
-    MODELS[ARRIVED] = ModelEntry(built)
+    MODELS[ARRIVED] = own_entry(cloudpickle.loads(packed))
     return ARRIVED

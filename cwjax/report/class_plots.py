@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from cwjax.report import measured
+from cwjax.report import measured, words
 from cwjax.report.style import INK, MUTED, WIDTH, ArmStyle, panels, shorten, styled
 from cwjax.store.contents import CellContents
 from cwjax.store.schema import RunRecord
@@ -155,7 +155,7 @@ def recall_differences(
     order = measured.class_order(contents.cell)
     counts = measured.class_counts(contents.cell)
     labels = [
-        f"{shorten(contents.class_names[c], 22)} (n = {measured.span(*counts[c])})" for c in order
+        f"{shorten(contents.class_names[c], 22)} (n = {words.span(*counts[c])})" for c in order
     ]
     few = len(order) <= 40
     height = min(7.0, 0.3 + 0.21 * len(order))

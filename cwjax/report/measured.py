@@ -141,11 +141,6 @@ def stage_steps(contents: CellContents) -> dict[str, tuple[int, ...]]:
     return {arm: first[arm] for arm in contents.arms if first.get(arm)}
 
 
-def span(low: int, high: int) -> str:
-    """`97`, or `7 to 360` where seeds differ."""
-    return f"{low}" if low == high else f"{low} to {high}"
-
-
 def title(study: StudyFile) -> str:
     """The data of a study in a few words."""
     if len(study.cells) > 1:

@@ -327,7 +327,7 @@ def classes(contents: CellContents) -> Table:
         tuple(
             (
                 contents.class_names[c],
-                measured.span(*counts[c]),
+                words.span(*counts[c]),
                 str(num_test[c]),
                 *(_recall(values[:, c]) for values in recall),
             )

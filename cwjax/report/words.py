@@ -549,18 +549,18 @@ def _tuning_sentence(study: StudyComparison) -> str:
         each.arm for each in study.summaries if each.tuning is None and not each.chosen
     )
     return (
-        f"Tuned: {listed(list(tuned))}; each of their runs is the best of {_ends(numbers)} "
-        f"settings by {study.metric.title} on the validation examples of its seed. Behind the "
+        f"Tuned: {listed(list(tuned))}; each of their runs is the best of "
+        f"{span(min(numbers), max(numbers))} settings by {study.metric.title} on the validation "
+        "examples of its seed. Behind the "
         f"{count(study.design.num_runs - study.design.num_candidates, 'run')} that are compared "
         f"stand {study.design.num_candidates} more{lost}."
         + (f" Not tuned: {listed(list(plain))}." if plain else "")
     )
 
 
-def _ends(numbers: Sequence[int]) -> str:
-    """`9`, or `3 to 9` where they differ."""
-    ends = dict.fromkeys([min(numbers), max(numbers)])
-    return " to ".join(map(str, ends))
+def span(low: int, high: int) -> str:
+    """`9`, or `7 to 360` where they differ."""
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def listed_numbers(numbers: Sequence[int]) -> str:
@@ -717,8 +717,9 @@ def tuning_note(numbers: Sequence[int]) -> str | None:
     if not numbers:
         return None
     return (
-        f"{count(len(numbers), 'arm')} tuned: each run is the one of {_ends(numbers)} settings "
-        "that is best on the validation examples of its seed"
+        f"{count(len(numbers), 'arm')} tuned: each run is the one of "
+        f"{span(min(numbers), max(numbers))} settings that is best on the validation examples of "
+        "its seed"
     )
 
 

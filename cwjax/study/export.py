@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from cwjax.analysis.deployment import fit_temperature
-from cwjax.analysis.metrics import METRICS, score
+from cwjax.analysis.metrics import METRICS
 from cwjax.errors import ConfigError, check_name
 from cwjax.models.registry import OWN_MODEL, model_name
 from cwjax.report.exported import readme
 from cwjax.store import schema
 from cwjax.store.directory import MODELS, StudyDirectory
 from cwjax.store.schema import ExportedModel, RunRecord, StudyFile, defined_scores
+from cwjax.study.tuning import validation_gain
 from cwjax.training.runs import RunKey
 
 MODEL = "model.json"
@@ -129,12 +130,10 @@ def _validation_score(directory: StudyDirectory, study: StudyFile, key: RunKey) 
     """The primary metric, larger is better; NaN without a run that ended well or its labels."""
     if not directory.has_run(key):
         return float("nan")
-    record, metric = directory.read_run(key), METRICS[study.analysis.metric]
+    record = directory.read_run(key)
     if record.status != "ok" or record.validation_labels is None:
         return float("nan")
-    logits, labels = record.validation_logits, record.validation_labels
-    value = score(metric.name, logits, labels, record.class_counts)
-    return value if metric.higher_is_better else -value
+    return validation_gain(record, record.validation_labels, study.analysis.metric)
 
 
 def _finished(directory: StudyDirectory, key: RunKey) -> RunRecord:

@@ -18,7 +18,7 @@ from cwjax.arms.weights_only import check_arm, check_post_hoc_arm
 from cwjax.config import AnalysisConfig, DataConfig, DesignConfig, StudyConfig, TrainConfig
 from cwjax.data.dataset import Dataset
 from cwjax.data.sources import ReadOptions, load_dataset
-from cwjax.data.split import Split, has_own_test_split, split_dataset
+from cwjax.data.split import Split, split_dataset
 from cwjax.errors import ConfigError
 from cwjax.models.estimators import Estimators, find_estimators, is_estimator
 from cwjax.models.registry import check_input, find_model
@@ -351,7 +351,7 @@ def make_estimator_plan(config: StudyConfig, options: ReadOptions | None = None)
     design, data = parse_design(config), config.data
     datasets = load_datasets(data, options)
     fixed = config.max_seeds is not None or any(each.protocol == "notebook" for each in data)
-    if not fixed and not any(map(has_own_test_split, datasets.values())):
+    if not fixed and all(dataset.is_test_held_out for dataset in datasets.values()):
         data = tuple(replace(each, test_split="per-seed") for each in data)
     return lay_out(design, data, datasets)
 

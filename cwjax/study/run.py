@@ -11,7 +11,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, 
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from cwjax.analysis.results import LookFacts, StudyComparison
 from cwjax.arms.arm import Arm
@@ -55,6 +55,9 @@ from cwjax.training.runs import (
     TrainingEvent,
     WidthChosen,
 )
+
+if TYPE_CHECKING:  # imports JAX, which trains elsewhere where there is a cluster
+    from cwjax.training.devices import DeviceFacts
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,15 +128,12 @@ def run_plan(plan: Plan, path: Path, runtime: RuntimeConfig) -> Generator[Event,
     if plan.design.estimators is not None and runtime.keep_models:
         raise ConfigError("--keep-models keeps networks, and estimators are none: leave it out")
     with ExitStack() as stack:
-        cluster, device = None, None
+        cluster = None
         if runtime.cluster is not None:
             cluster = stack.enter_context(_cluster(plan, path, runtime))
-            device = cluster.start()
-        elif plan.design.estimators is None:
-            from cwjax.training import devices  # JAX takes seconds to import: settings come before
-
-            device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
-            check_models(plan)
+            device: DeviceFacts | None = cluster.start()
+        else:
+            device = configured_device(plan, path, runtime)
         directory = stack.enter_context(open_study(path))
         plan, study = _enter(plan, directory, describe(plan, device), runtime)
         driver = _Driver(plan, directory, study)
@@ -143,6 +143,26 @@ def run_plan(plan: Plan, path: Path, runtime: RuntimeConfig) -> Generator[Event,
         comparison = derive(directory)
         directory.log("finished", runs=len(study.run_keys))
         yield Finished(comparison)
+
+
+def configured_device(plan: Plan, path: Path, runtime: RuntimeConfig) -> DeviceFacts | None:
+    """What JAX trains on in this process; None, and no JAX, where estimators are trained.
+
+    Args:
+        plan: whose own model, if it has one, is checked.
+        path: of the study's directory, which may have a number of threads to keep.
+        runtime: how to use the machine.
+
+    Raises:
+        ConfigError: a setting that does not fit the machine, or a model that cannot be trained.
+    """
+    if plan.design.estimators is not None:
+        return None
+    from cwjax.training import devices  # JAX takes seconds to import: settings come before
+
+    device = devices.configure(runtime, plan.design.train.precision, recorded_threads(path))
+    check_models(plan)
+    return device
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Which of a tuned arm's candidates is its run: the choice that validation examples make."""
+"""How good runs are on validation, and which of a tuned arm's candidates is its run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cwjax.analysis.evaluation import Evaluation
-from cwjax.analysis.metrics import METRICS, score_of
+from cwjax.analysis.metrics import METRICS, score
 from cwjax.store.schema import RunRecord
 
 
@@ -27,10 +26,22 @@ def best_on_validation(
     """
 
     def rank(record: RunRecord) -> tuple[float, float]:
-        evaluation = Evaluation(record.validation_logits, validation_labels, record.class_counts)
-        score = score_of(metric, evaluation)
-        sign = -1 if METRICS[metric].higher_is_better else 1
-        return 0.0 if np.isnan(score) else sign * score, score_of("balanced_nll", evaluation)
+        gain, tie_break = (
+            validation_gain(record, validation_labels, name) for name in (metric, "balanced_nll")
+        )
+        return 0.0 if np.isnan(gain) else -gain, -tie_break
 
     ok = [record for record in candidates if record.status == "ok"]
     return min(ok, key=rank) if ok else candidates[0]
+
+
+def validation_gain(record: RunRecord, validation_labels: np.ndarray, metric: str) -> float:
+    """A run's score on validation, its sign such that larger is better; NaN where undefined.
+
+    Args:
+        record: of the run.
+        validation_labels: int `[num_validation]`.
+        metric: a name in `METRICS`.
+    """
+    value = score(metric, record.validation_logits, validation_labels, record.class_counts)
+    return value if METRICS[metric].higher_is_better else -value

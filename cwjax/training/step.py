@@ -14,13 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from cwjax.arms import losses
-from cwjax.arms.row import (
-    SECOND_STAGE_CRT,
-    SECOND_STAGE_LWS,
-    SECOND_STAGE_SAME,
-    ArmRow,
-    Leaf,
-)
+from cwjax.arms.row import SECOND_STAGE_CRT, SECOND_STAGE_LWS, ArmRow, Leaf
 from cwjax.config import TrainConfig
 from cwjax.models.network import Arrays, Network, Outputs
 from cwjax.models.registry import ModelFactory
@@ -257,11 +251,10 @@ def keep_frozen(
     the others the head alone; batch statistics go on following the batches, as in the authors'
     code.
     """
-    second_stage, head = epoch >= row.second_stage_from, row.second_stage_head
-    train_head = ~second_stage | (head == SECOND_STAGE_CRT) | (head == SECOND_STAGE_SAME)
-    train_scale = second_stage & (head == SECOND_STAGE_LWS)
+    second_stage = epoch >= row.second_stage_from
+    train_scale = second_stage & (row.second_stage_head == SECOND_STAGE_LWS)
     params = jax.tree.map_with_path(
-        lambda path, old, new: jnp.where(train_head if is_head(path) else ~second_stage, new, old),
+        lambda path, old, new: jnp.where(train_scale if is_head(path) else second_stage, old, new),
         old[0],
         new[0],
     )

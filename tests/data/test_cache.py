@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,13 @@ def test_second_load_is_read_from_the_cache(source: Source) -> None:
     assert source.decoded == 1
     assert second.fingerprint == first.fingerprint == source.dataset.fingerprint
     assert (second.name, second.class_names) == ("made", ("class 0", "class 1"))
+
+
+@pytest.mark.parametrize("is_held_out", [False, True])
+def test_how_the_test_split_came_about_is_kept(source: Source, is_held_out: bool) -> None:
+    source.dataset = replace(source.dataset, is_test_held_out=is_held_out)
+    assert [source.load().is_test_held_out for _ in range(2)] == [is_held_out] * 2
+    assert source.decoded == 1
 
 
 def test_place_of_the_cache(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:

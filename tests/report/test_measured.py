@@ -12,7 +12,7 @@ from drawn_runs import SWEEP, SWEEP_EFFECTS, write_study
 
 from cwjax.analysis.looks import default_looks
 from cwjax.config import DataConfig
-from cwjax.report import measured, tables
+from cwjax.report import measured, tables, words
 from cwjax.store.schema import StudyFile
 
 EFFECTS = {"uniform": 0.0, "balanced": 0.9}
@@ -96,4 +96,4 @@ def test_the_code_and_the_data_are_recorded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("low", "high", "text"), [(97, 97, "97"), (7, 360, "7 to 360")])
 def test_spans(low: int, high: int, text: str) -> None:
-    assert measured.span(low, high) == text
+    assert words.span(low, high) == text
