@@ -14,7 +14,10 @@ Ladders: TypeAlias = dict[str, dict[int, list[float]]]
 
 
 def cost_figure(ladders: Ladders) -> str:
-    """SVG with one panel per ladder: every repeat as a point, a line through the medians."""
+    """SVG with one panel per ladder: every repeat as a point, a line through the medians.
+
+    Costs are relative to the least median of their panel, whose title says what that is.
+    """
     return to_svg(_draw(ladders), "cost")
 
 
@@ -23,9 +26,13 @@ def _draw(ladders: Ladders) -> Figure:
     figure, made = panels(len(ladders), height=2.0, share_x=False)
     for panel, (title, costs) in zip(made, ladders.items(), strict=True):
         axis, sizes = panel.axis, list(costs)
+        medians = [statistics.median(costs[size]) for size in sizes]
+        least = min(medians)
         for size, repeats in costs.items():
-            axis.plot([size] * len(repeats), repeats, "o", color=MUTED, ms=3, alpha=0.6)
-        axis.plot(sizes, [statistics.median(costs[size]) for size in sizes], color=BLUE, lw=1.6)
+            relative = [cost / least for cost in repeats]
+            axis.plot([size] * len(repeats), relative, "o", color=MUTED, ms=3, alpha=0.6)
+        axis.plot(sizes, [median / least for median in medians], color=BLUE, lw=1.6)
+        axis.set_title(f"1 is {least:.3g} µs")
         axis.set_xscale("log")
         axis.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
         axis.minorticks_off()
@@ -33,5 +40,5 @@ def _draw(ladders: Ladders) -> Figure:
         axis.grid(axis="y")
         axis.set_xlabel(title)
         if panel.starts_row:
-            axis.set_ylabel("microseconds per\nexample of a run")
+            axis.set_ylabel("relative cost of an\nexample of a run")
     return figure

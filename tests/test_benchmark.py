@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,6 @@ from experiments import accelerator, benchmark, scaling
 from experiments.cost_figure import cost_figure
 from experiments.peers import WORKS, Repeat, Row
 from experiments.peers.process import Peer, measure_in_turns
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_the_table_compares_with_the_fastest_and_with_the_ceiling() -> None:
@@ -67,7 +64,7 @@ def test_peers_of_a_dense_network(tmp_path: Path) -> None:
 
 def test_scaling_flags() -> None:
     with pytest.raises(ConfigError, match="at least 1"):
-        scaling.Flags(runs=(0,))
+        scaling.Flags(repeats=0)
     with pytest.raises(ConfigError, match=r"ends in \.svg"):
         scaling.Flags(plot=Path("cost.pdf"))
 
@@ -85,19 +82,31 @@ def test_a_mistake_of_the_script_is_one_line(
 
 def test_the_cost_figure_names_what_grows() -> None:
     svg = cost_figure({"runs at once": {1: [200.0], 64: [100.0]}, "training examples": {1008: [1]}})
-    for text in ("runs at once", "training examples", "64", "1,008", "microseconds per"):
+    for text in ("runs at once", "training examples", "64", "1,008", "1 is 100 µs"):
         assert f">{text}<" in svg
 
 
 @pytest.mark.slow
-def test_scaling_measures_every_point(tmp_path: Path) -> None:
-    flags = ["--runs", "1", "2", "--examples", "56", "112", "--repeats", "1", "--threads", "1"]
+def test_scaling_measures_every_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {
+        "rows": replace(scaling.LADDERS["rows"], sizes=(56, 112)),
+        "classes": replace(scaling.LADDERS["classes"], sizes=(2, 3)),
+        "arms": replace(scaling.LADDERS["arms"], sizes=(2,)),
+    }
+    monkeypatch.setattr(scaling, "LADDERS", small)
     files = ["--json", str(tmp_path / "cost.json"), "--plot", str(tmp_path / "cost.svg")]
-    command = [sys.executable, "-m", "experiments.scaling", *flags, *files]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    report = json.loads((tmp_path / "cost.json").read_text())
-    assert report["points"] == [[1, 56], [2, 56], [2, 112]]
-    assert all(len(row["repeats"]) == 1 for row in report["rows"])
+    flags = ["--ladders", *small, "--repeats", "1", "--threads", "1", *files]
+    monkeypatch.setattr(sys, "argv", ["scaling", *flags])
+    assert scaling.main() == 0
+    rows = json.loads((tmp_path / "cost.json").read_text())["rows"]
+    assert {name: list(found) for name, found in rows.items()} == {
+        "rows": ["56", "112"],
+        "classes": ["2", "3"],
+        "arms": ["2"],
+    }
+    (repeat,) = rows["arms"]["2"]["repeats"]
+    assert repeat["examples_per_second"] > 0
+    assert repeat["peak_memory_mib"] > 100
     assert (tmp_path / "cost.svg").read_text().startswith("<svg")
 
 

@@ -21,7 +21,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -54,6 +54,8 @@ class Flags:
     """What is trained."""
     num_examples: int = 5_040
     """Training examples; whole batches of 56 of them are used."""
+    num_classes: int = 0
+    """Classes of a dense network [default: those of the work]."""
     seconds: float = 0.0
     """A repeat goes over them until it has lasted as long; at least once."""
     repeats: int = 3
@@ -73,6 +75,10 @@ class Flags:
         if self.num_examples < BATCH_SIZE:
             raise ConfigError(
                 f"--num-examples is {self.num_examples}: give at least a batch, {BATCH_SIZE}"
+            )
+        if self.num_classes and (self.num_classes < 2 or WORKS[self.work].hidden is None):
+            raise ConfigError(
+                f"--num-classes is {self.num_classes}: give at least 2, with a dense network"
             )
         if self.repeats < 1:
             raise ConfigError(f"--repeats is {self.repeats}: give an integer of at least 1")
@@ -209,6 +215,8 @@ def build(name: str, work: Work, num_runs: int) -> Training:
 def load_work(flags: Flags) -> Work:
     """The embedded digits, repeated or cut to the number of examples, or features around means."""
     network, num_examples = WORKS[flags.work], flags.num_examples // BATCH_SIZE * BATCH_SIZE
+    if flags.num_classes:
+        network = replace(network, num_classes=flags.num_classes)
     if network.hidden is None:
         from cwjax.data.sources import load_dataset
 

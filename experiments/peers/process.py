@@ -30,12 +30,14 @@ class Peer:
         num_examples: that are trained on.
         work: what is trained.
         seconds: a measurement goes over the examples until it has lasted as long; at least once.
+        num_classes: of a dense network, in place of the work's; 0 for those.
     """
 
     name: str
     num_examples: int
     work: WorkName = "cnn"
     seconds: float = 0.0
+    num_classes: int = 0
 
 
 def measure_in_turns(peers: Sequence[Peer], repeats: int, threads: int) -> list[Row]:
@@ -115,7 +117,7 @@ class PeerProcess:
             [
                 *(sys.executable, "-m", "experiments.peers", peer.name, "--serve"),
                 *("--work", peer.work, "--num-examples", str(peer.num_examples)),
-                *("--seconds", str(peer.seconds)),
+                *("--seconds", str(peer.seconds), "--num-classes", str(peer.num_classes)),
                 *("--first-core", str(first_core), "--threads", str(threads)),
             ],
             cwd=Path(__file__).parents[2],  # `experiments` is found from the checkout
