@@ -9,6 +9,7 @@ from typing import Literal
 
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.intervals import Interval
+from cwjax.analysis.learning import LateGain
 from cwjax.analysis.metrics import Metric
 from cwjax.analysis.paired import Judged
 
@@ -63,6 +64,8 @@ class CellFacts:
     never_predicted: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Arm -> classes that none of its runs ever predicts; arms without any are left out."""
     num_classes: int = 0
+    still_learning: dict[str, LateGain] = dataclasses.field(default_factory=dict)
+    """Arm -> what its runs gained at their end; arms that had come to rest are left out."""
 
 
 @dataclass(frozen=True)

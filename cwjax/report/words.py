@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from cwjax.analysis.decision import Claim, Key
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.intervals import Interval, error_rate
+from cwjax.analysis.learning import LateGain
 from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.paired import can_reject
 from cwjax.analysis.pairing import BadRun
@@ -628,7 +629,21 @@ def training_notes(study: StudyComparison) -> list[str]:
                 f"{listed(arms)} {never} {number} of {cell.num_classes} classes{where}: "
                 f"{they_have} not learnt them; where networks are trained, consider more epochs."
             )
+        if cell.still_learning:
+            sentences.append(_still_learning(cell.still_learning, where))
     return sentences
+
+
+def _still_learning(gains: Mapping[str, LateGain], where: str) -> str:
+    """The arms in order of the study, the first with its figures; it is the baseline if that is."""
+    (first, late), *others = gains.items()
+    more = f", and that of {listed([arm for arm, _ in others])} rose too" if others else ""
+    return (
+        f"Still learning{where}: over the last {count(late.num_epochs, 'epoch')} the balanced "
+        f"validation accuracy of {first} rose by {count(f'{100 * late.gain:.1f}', 'point')}{more}. "
+        "The verdicts are of networks trained this briefly: see with a larger --num-epochs whether "
+        "they hold."
+    )
 
 
 def tuning_notes(study: StudyComparison) -> list[str]:

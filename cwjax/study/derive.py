@@ -15,6 +15,7 @@ import pandas as pd
 
 from cwjax.analysis.family import Comparison, JudgedStudy, Seeds, conclude
 from cwjax.analysis.intervals import Interval, error_rate
+from cwjax.analysis.learning import LateGain, late_gain
 from cwjax.analysis.looks import judge_again
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.new_test_sets import Contributions, contributions, interval_from
@@ -336,7 +337,21 @@ def _cell_facts(contents: CellContents) -> CellFacts:
         ),
         never_predicted=_never_predicted(contents),
         num_classes=len(contents.class_names),
+        still_learning=_still_learning(contents),
     )
+
+
+def _still_learning(contents: CellContents) -> dict[str, LateGain]:
+    """Arm -> what its good runs gained at their end, on the seeds' validation splits."""
+    found = {}
+    for arm in contents.arms:
+        curves = [record.history.get("val_balanced_accuracy") for record in contents.ok_runs(arm)]
+        trained = [curve for curve in curves if curve is not None]
+        if trained and len({len(curve) for curve in trained}) == 1:
+            gain = late_gain(np.stack(trained))
+            if gain is not None:
+                found[arm] = gain
+    return found
 
 
 def _never_predicted(contents: CellContents) -> dict[str, tuple[str, ...]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,8 +28,13 @@ from cwjax.training.step import Block, Examples, Programs, RunState, by_place, k
 CHECKPOINT_SECONDS = 60
 """Between two states of a chunk that are given out to be kept; most chunks are done before."""
 
-EVALUATION_BATCH = 64
-"""Examples of one evaluation call; the last call of a split is padded."""
+
+def evaluation_batch(input_shape: Sequence[int]) -> int:
+    """Examples of one evaluation call; the last call of a split is padded.
+
+    64 images of 28 x 28; of features more, since a call of few small products is mostly overhead.
+    """
+    return max(64, min(1024, 64 * 28 * 28 // math.prod(input_shape)))
 
 
 @dataclass(eq=False)
@@ -157,15 +163,16 @@ class ChunkTrainer:
     def _evaluate(self, chunk: _Chunk, indices: np.ndarray) -> np.ndarray:
         """Logits `[num_runs, num_examples, num_classes]` of `indices [num_runs, num_examples]`."""
         num_examples = indices.shape[1]
-        padded = np.pad(indices, ((0, 0), (0, -num_examples % EVALUATION_BATCH)))
+        batch = evaluation_batch(self._dataset.input_shape)
+        padded = np.pad(indices, ((0, 0), (0, -num_examples % batch)))
         parts = [
             self._programs.evaluate(
                 chunk.state,
                 chunk.rows,
                 self._examples,
-                self._lane.put_runs(padded[:, start : start + EVALUATION_BATCH]),
+                self._lane.put_runs(padded[:, start : start + batch]),
             )
-            for start in range(0, num_examples, EVALUATION_BATCH)
+            for start in range(0, num_examples, batch)
         ]
         logits = np.concatenate([self._lane.get_runs(part) for part in parts], axis=1)
         return logits[:, :num_examples]

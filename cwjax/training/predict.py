@@ -12,7 +12,7 @@ from cwjax.arms.row import EVALUATED, uniform_row
 from cwjax.config import TrainConfig
 from cwjax.errors import ConfigError
 from cwjax.models.registry import model_factory
-from cwjax.training.chunk import EVALUATION_BATCH
+from cwjax.training.chunk import evaluation_batch
 from cwjax.training.devices import MATMUL_PRECISION
 from cwjax.training.lanes import Lane
 from cwjax.training.step import Examples, kept_arrays, kept_tree, make_programs
@@ -75,12 +75,13 @@ class Predictor:
             inputs: as in a `Dataset`: uint8 `[num_examples, height, width, channels]` or float32
                 `[num_examples, num_features]`.
         """
-        labels = np.zeros(EVALUATION_BATCH, np.int32)
-        indices = np.arange(EVALUATION_BATCH, dtype=np.int32)
+        size = evaluation_batch(inputs.shape[1:])
+        labels = np.zeros(size, np.int32)
+        indices = np.arange(size, dtype=np.int32)
         parts = [np.zeros((0, len(self._row.class_weights)), np.float32)]
-        for start in range(0, len(inputs), EVALUATION_BATCH):
-            batch = inputs[start : start + EVALUATION_BATCH]
-            padding = [(0, EVALUATION_BATCH - len(batch)), *[(0, 0)] * (inputs.ndim - 1)]
+        for start in range(0, len(inputs), size):
+            batch = inputs[start : start + size]
+            padding = [(0, size - len(batch)), *[(0, 0)] * (inputs.ndim - 1)]
             examples = self._lane.put_shared(Examples(np.pad(batch, padding), labels))
             with jax.default_matmul_precision(self._precision):
                 part = self._programs.evaluate(self._state, self._row, examples, indices)

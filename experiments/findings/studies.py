@@ -9,31 +9,48 @@ _TABLES = " ".join(
 _SPLIT_ANEW = "--label-column label --imbalance none --test-split per-seed"
 
 
-def _tables(model: str, more: str = "") -> tuple[str, ...]:
+def _tables(model: str, flags: str = "") -> tuple[str, ...]:
+    """Five tables, judged together; every seed draws its own test split."""
     out = f"results/findings/tables-{model.rpartition(':')[2]}"
     return (
-        f"sweep --dataset {_TABLES} {_SPLIT_ANEW} --model {model} --num-seeds 20 "
-        f"--arms uniform inverse_power balanced{more} --out {out}",
+        f"sweep --dataset {_TABLES} {_SPLIT_ANEW} --model {model}{flags} --num-seeds 20 "
+        f"--arms uniform inverse_power balanced --out {out}",
         f"report {out} --calibrate",
     )
 
 
-def _fading(num_epochs: int, more: str = "") -> tuple[str, ...]:
-    name = f"fading-{num_epochs}" + ("-plain" if more else "")
-    return (
-        f"compare --num-epochs {num_epochs}{more} --num-seeds 20 --out results/findings/{name}",
-    )
+def _fading(num_epochs: int) -> tuple[str, ...]:
+    out = f"results/findings/fading-{num_epochs}"
+    return (f"compare --num-epochs {num_epochs} --num-seeds 10 --out {out}",)
 
 
-FADING_EPOCHS = (1, 2, 5, 10, 20, 50, 100)
+FADING_EPOCHS = (6, 12, 25, 50, 100)
+"""The default study has 12."""
 
 STUDIES: dict[str, tuple[str, ...]] = {
     "schemes": ("compare --arms all --num-seeds 10 --out results/findings/schemes",),
+    "short-stages": (
+        "compare --arms uniform crt:min_steps=0 lws:min_steps=0 weight_balancing:min_steps=0 "
+        "--num-seeds 10 --out results/findings/short-stages",
+    ),
     "tuned": (
         "compare --tune --arms uniform balanced focal logit_adjusted --num-seeds 10 "
         "--out results/findings/tuned",
     ),
-    "tables-mlp": _tables("mlp"),
+    **{f"fading-{epochs}": _fading(epochs) for epochs in FADING_EPOCHS},
+    "tables-mlp": _tables("mlp", " --num-epochs 60"),
     "tables-hist_gradient_boosting": _tables("estimator:hist_gradient_boosting"),
     "tables-logistic_regression": _tables("estimator:logistic_regression"),
+    "embeddings": (
+        "compare --dataset features:results/findings/data/clinc150_imbalanced.npz "
+        "--imbalance none --model linear --num-epochs 60 --num-seeds 10 "
+        "--arms uniform inverse_power balanced logit_adjusted --out results/findings/embeddings",
+    ),
+    "embeddings-long-tailed": (
+        "compare --dataset features:results/findings/data/clinc150.npz "
+        "--imbalance-factor 50 --model linear --num-epochs 60 --num-seeds 10 "
+        "--arms uniform inverse_power balanced logit_adjusted "
+        "--out results/findings/embeddings-long-tailed",
+    ),
 }
+"""Their data: `experiments.findings.tables` and `.embeddings` write it to results/findings/data."""
