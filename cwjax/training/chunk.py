@@ -163,7 +163,7 @@ class ChunkTrainer:
     def _evaluate(self, chunk: _Chunk, indices: np.ndarray) -> np.ndarray:
         """Logits `[num_runs, num_examples, num_classes]` of `indices [num_runs, num_examples]`."""
         num_examples = indices.shape[1]
-        batch = evaluation_batch(self._dataset.input_shape)
+        batch = evaluation_batch(self._dataset.inputs.shape[1:])
         padded = np.pad(indices, ((0, 0), (0, -num_examples % batch)))
         parts = [
             self._programs.evaluate(

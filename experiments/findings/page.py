@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import jinja2
+import msgspec
 import pandas as pd
 
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.results import ArmSummary, DeploymentFacts, StudyComparison
-from cwjax.report import tables, words
+from cwjax.report import words
 from cwjax.report.markdown import markdown_table
+from cwjax.report.tables import Table
 from cwjax.store.schema import StudyFile, from_json, read_study
+from experiments.findings.studies import FADING_EPOCHS, STUDIES
 
 ROOT = Path(__file__).parent
-KEPT = ("study.json", "scores.parquet", "comparison.json", "deployment.json")
+KEPT = ("study.json", "scores.parquet", "comparison.json", "log.jsonl", "deployment.json")
 """Files that are kept of a study; the last only where there is one."""
+
+
+@dataclass(frozen=True)
+class _Logged:
+    """A line of the log."""
+
+    time: float
+    event: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,14 @@ class Kept:
         """How the models do in use."""
         content = (self.path / "deployment.json").read_bytes()
         return from_json(content, tuple[DeploymentFacts, ...], "deployment.json")
+
+    @cached_property
+    def minutes(self) -> float:
+        """How long it trained, over all the times that it was begun."""
+        lines = (self.path / "log.jsonl").read_text("utf-8").splitlines()
+        events = [msgspec.json.decode(line, type=_Logged) for line in lines]
+        pairs = itertools.pairwise(events)
+        return sum(b.time - a.time for a, b in pairs if b.event != "training") / 60
 
     def compared(self, arm: str, data: str = "") -> Comparison:
         """The arm's comparison on the primary metric, in the cell whose name begins so."""
@@ -109,15 +130,56 @@ def num_seeds(name: str, arm: str, data: str = "") -> int:
     return len(kept(name).compared(arm, data).seeds)
 
 
-def scores(name: str, *metrics: str) -> str:
-    """Every arm's means and standard deviations, as a table."""
-    chosen = [METRICS[metric] for metric in metrics] or None
-    return markdown_table(tables.scores(kept(name).comparison, chosen))
+def arms_table(name: str, data: str = "") -> str:
+    """A row per arm, the best first: its mean, the difference with both intervals, the verdict.
+
+    Args:
+        name: of the study.
+        data: of a study of several cells, how the cell's name begins.
+    """
+    study = kept(name).comparison
+    metric, baseline = study.metric, study.baseline
+    entries = [e for e in study.comparisons if e.pairing.cell.startswith(data)]
+    rows = [(math.inf, (baseline, mean(name, baseline, data=data), "", "", ""))]
+    for entry in entries:
+        assert entry.estimates is not None
+        arm = entry.pairing.treatment
+        row = (
+            arm,
+            mean(name, arm, data=data),
+            difference(name, arm, data),
+            words.interval(metric, entry.new_test_sets),
+            words.verdict_label(entry),
+        )
+        rows.append((-entry.estimates.difference, row))
+    unit = f"{metric.title}, %" if metric.is_fraction else metric.title
+    headings = ("arm", unit, "difference, points (95% interval)", "new test sets", "verdict")
+    ordered = tuple(row for _, row in sorted(rows[1:]))
+    return markdown_table(Table("", headings, (rows[0][1], *ordered)))
 
 
-def differences(name: str) -> str:
-    """Every comparison with its intervals and verdict, as a table."""
-    return markdown_table(tables.differences(kept(name).comparison))
+def secondary(name: str, arm: str, metric: str, data: str = "") -> str:
+    """`-0.0312 (-0.0401 to -0.0223)`: a difference in another metric, with its own interval."""
+    (found,) = (
+        entry
+        for entry in kept(name).comparison.secondary
+        if entry.metric == metric
+        and entry.pairing.treatment == arm
+        and entry.pairing.cell.startswith(data)
+    )
+    assert found.estimates is not None
+    used, value = METRICS[metric], found.estimates.difference
+    return f"{words.signed(used, value)} ({words.interval(used, found.estimates.seed_interval)})"
+
+
+def minutes(name: str) -> str:
+    """How long the study trained, to two digits."""
+    return f"{kept(name).minutes:.2g}"
+
+
+def kept_studies() -> list[str]:
+    """The names of the studies that are kept."""
+    return [name for name in STUDIES if (ROOT / name / "study.json").exists()]
 
 
 def _metric(name: str, metric: str) -> Metric:
@@ -139,16 +201,17 @@ def render() -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    from experiments.findings.studies import STUDIES
-
     environment.globals.update(
         studies=STUDIES,
+        fading_epochs=FADING_EPOCHS,
+        kept_studies=kept_studies(),
+        minutes=minutes,
         difference=difference,
         new_test_sets=new_test_sets,
         verdict=verdict,
         mean=mean,
         num_seeds=num_seeds,
-        scores=scores,
-        differences=differences,
+        arms_table=arms_table,
+        secondary=secondary,
     )
     return environment.get_template("page.md.jinja").render()

@@ -37,10 +37,10 @@ def simulated_power(effect, m, n, draws, looks=False):
     ("m", "n", "looks", "draws"),
     [
         (1, 8, False, 1_000),
-        (5, 10, False, 1_000),
-        (18, 20, False, 600),
         (3, 13, False, 1_000),  # between the values of the table
-        (1, 20, True, 600),
+        pytest.param(5, 10, False, 1_000, marks=pytest.mark.exhaustive),
+        pytest.param(18, 20, False, 600, marks=pytest.mark.slow),
+        pytest.param(1, 20, True, 600, marks=pytest.mark.slow),
         pytest.param(18, 30, True, 600, marks=pytest.mark.exhaustive),
         pytest.param(60, 15, False, 600, marks=pytest.mark.exhaustive),  # beyond them
     ],
@@ -60,6 +60,7 @@ def test_one_comparison_is_close_to_the_t_test():
         assert detectable_effect(n) == pytest.approx(power.detectable_effect(n), rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_table_is_what_its_script_writes():
     assert simulated_column(7, looks=False) == [row[SEEDS.index(7)] for row in DETECTABLE[False]]
 

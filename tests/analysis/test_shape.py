@@ -1,6 +1,7 @@
 """Collapsed runs are named, long tails are told, and normal differences are left alone."""
 
 import numpy as np
+import pytest
 
 from cwjax.analysis.shape import Shape, shape
 
@@ -19,6 +20,7 @@ def test_a_long_tail_is_told():
     assert np.mean([value is not None and value > 0 for value in told]) > 0.3
 
 
+@pytest.mark.slow
 def test_normal_differences_are_rarely_called_odd():
     rng = np.random.default_rng(2)
     for n in (8, 10, 20):

@@ -327,6 +327,7 @@ def test_a_date_that_numpy_cannot_read(tmp_path: Path) -> None:
     assert line.startswith("error: SOURCE_DATE_EPOCH is 'abc', not a whole number of seconds")
 
 
+@pytest.mark.slow
 def test_a_terminal_without_some_characters_and_a_closed_standard_error(
     tiny_npz: str, tmp_path: Path
 ) -> None:
@@ -340,6 +341,7 @@ def test_a_terminal_without_some_characters_and_a_closed_standard_error(
     assert (tmp_path / "out" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_reader_that_ends_early_ends_it_quietly_with_everything_saved(
     tiny_npz: str, tmp_path: Path
 ) -> None:

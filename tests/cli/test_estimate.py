@@ -36,6 +36,7 @@ def test_a_sweep(call: Call, tiny_npz: str, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_planned_looks_and_the_width_that_was_chosen(
     call: Call, tiny_npz: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

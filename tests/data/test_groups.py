@@ -281,6 +281,7 @@ def test_a_study_whose_seeds_draw_their_own_test_splits(
     assert {file.name: file.read_bytes() for file in tmp_path.rglob("*.npz")} == before
 
 
+@pytest.mark.slow
 def test_runs_on_a_fixed_test_split_store_no_indices(
     tiny_config: StudyConfig, tmp_path: Path, no_report: None
 ) -> None:

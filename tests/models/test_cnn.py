@@ -60,7 +60,11 @@ def test_kernels_have_the_bits_of_flax_own_initialiser() -> None:
 
 @pytest.mark.parametrize(
     ("image_shape", "num_classes", "on_cpu"),
-    [((28, 28, 1), 10, True), ((19, 22, 3), 4, True), ((19, 22, 3), 4, False)],
+    [
+        ((28, 28, 1), 10, True),
+        pytest.param((19, 22, 3), 4, True, marks=pytest.mark.slow),
+        ((19, 22, 3), 4, False),
+    ],
 )
 def test_logits_and_gradients_equal_plain_flax(
     image_shape: tuple[int, int, int],
@@ -99,6 +103,7 @@ def test_one_class_is_refused() -> None:
         CNN((28, 28, 1), 1, rngs=nnx.Rngs(0))
 
 
+@pytest.mark.slow
 def test_dropout_follows_its_key_and_is_off_without() -> None:
     graph, params = nnx.split(CNN((18, 18, 1), 3, rngs=nnx.Rngs(0)))
     images = images_of((18, 18, 1), num_images=8)

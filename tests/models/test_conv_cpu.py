@@ -85,7 +85,7 @@ def assert_equals_flax(
 
 @pytest.mark.parametrize("pool", [False, True])
 @settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

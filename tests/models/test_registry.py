@@ -105,6 +105,7 @@ def test_the_registries_do_not_import_jax() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_the_cnns_dropout_is_a_setting() -> None:
     images = np.random.default_rng(0).random((4, *IMAGE)).astype(np.float32)
     key = jax.random.key(0)

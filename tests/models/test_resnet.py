@@ -71,7 +71,7 @@ def assert_close(ours: tuple[Any, ...], stock: tuple[Any, ...], *, atol: float) 
     ("blocks_per_stage", "shape", "on_cpu", "mode"),
     [
         pytest.param(1, (9, 12, 3), True, "masked", marks=pytest.mark.slow),
-        (1, (9, 12, 3), False, "eval"),
+        pytest.param(1, (9, 12, 3), False, "eval", marks=pytest.mark.exhaustive),
     ],
 )
 def test_equal_to_stock_flax_layers(

@@ -10,6 +10,7 @@ import pytest
 
 from cwjax.analysis.family import Comparison, Pair, compare_family
 from cwjax.analysis.intervals import Interval
+from cwjax.analysis.learning import LateGain
 from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.pairing import ArmScores, BadRun, Pairing, SeedFacts
 from cwjax.analysis.results import ScoreSummary, StudyComparison
@@ -321,3 +322,16 @@ def test_a_verdict_that_hangs_on_one_seed_says_so() -> None:
     result = paired_comparison(np.full(9, 0.8), 0.8 + differences)
     assert str(result).endswith(" Fragile: without seed 4 the interval would include 0.")
     assert "Fragile" not in str(paired_comparison(np.full(9, 0.8), 0.8 + differences.clip(0.01)))
+
+
+def test_arms_that_were_still_learning_are_named(shifted: Shifted) -> None:
+    study = shifted({"balanced": 0.1, "focal": 0.0})
+    gains = {"uniform": LateGain(3, 0.0447), "focal": LateGain(3, 0.02)}
+    cell = dataclasses.replace(study.cells[0], still_learning=gains)
+    (sentence,) = words.training_notes(dataclasses.replace(study, cells=(cell,)))
+    assert sentence.startswith(
+        "Still learning: over the last 3 epochs the balanced validation accuracy of uniform rose "
+        "by 4.5 points, and that of focal rose too."
+    )
+    assert "--num-epochs" in sentence
+    assert words.training_notes(study) == []

@@ -190,3 +190,16 @@ def test_a_cells_classes_and_settings_that_were_chosen_are_told(tmp_path: Path) 
     assert classes.class_name.unique().tolist() == ["ant", "bee", "cat"]
     history = pd.read_parquet(tmp_path / "history.parquet")
     assert set(history.arm) == {"uniform"}  # a post-hoc arm is not trained
+
+
+def test_arms_that_were_still_learning_are_told(tmp_path: Path) -> None:
+    """The curves of drawn runs rise by 7 points over 4 epochs, and by 0.1 over the last 3 of 12."""
+    found = []
+    for num_epochs in (4, 12):
+        directory = tmp_path / str(num_epochs)
+        effects = {"uniform": 0.0, "balanced": 0.5, "tau_norm": 0.5}
+        write_study(directory, effects, 20, num_epochs=num_epochs)
+        study = compare(StudyDirectory(directory))
+        found.append({arm: late.num_epochs for arm, late in study.cells[0].still_learning.items()})
+    assert found[0] == {"uniform": 1, "balanced": 1}
+    assert found[1] == {}

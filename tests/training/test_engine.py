@@ -373,6 +373,7 @@ class Plain(TinyModel):
         return nnx.relu(self.body(images.reshape(len(images), -1)))
 
 
+@pytest.mark.slow
 def test_the_second_stage_of_weight_balancing_equals_numpy(tiny_dataset: Dataset) -> None:
     """Three steps of SGD on the weighted loss of the head alone, with decay and the bound."""
     decay, bound, rate, weights = 0.05, 0.5, 0.1, np.array([0.5, 1.0, 2.0])

@@ -112,6 +112,7 @@ def test_equals_a_plain_loop_bit_for_bit(make: Callable[[], Any], tmp_path: Path
             np.testing.assert_array_equal(found, logits)
 
 
+@pytest.mark.slow
 def test_processes_train_the_same_in_any_order_and_pairs_share_their_seed(tmp_path: Path) -> None:
     plan = small_plan(RandomForestClassifier(n_estimators=3), null_control=True)
     results = finished(train(plan, max_parallel_runs=2))
@@ -135,6 +136,7 @@ def test_a_run_whose_process_is_killed_is_trained_once_more(tmp_path: Path) -> N
     assert sum(isinstance(event, RunsStarted) for event in events) == 3
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_is_killed_twice_fails_and_the_others_go_on(tmp_path: Path) -> None:
     deadly = small_plan(Deadly(str(tmp_path), always=True), num_seeds=1, arms=("balanced",))
     events = train(deadly, max_parallel_runs=2)
