@@ -79,7 +79,7 @@ LADDERS: dict[LadderName, Ladder] = {
     ),
     "arms": Ladder("arms of a study (MLP)", (2, 20, 200)),
 }
-"""Every size is of whole batches of 56."""
+"""Examples come in whole batches of 56."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +89,9 @@ class Flags:
     ladders: tuple[LadderName, ...] = tuple(LADDERS)
     """What grows."""
     repeats: int = 3
-    """Measurements of each point: an epoch of each run, or as many as take a second."""
+    """Measurements of each point: epochs of every run, or of `arms` whole studies."""
     threads: int = available_cores()
-    """CPU cores to use."""
+    """CPU cores to use; `arms` use all."""
     plot: Path | None = None
     """Draw the points to this file: .svg."""
     json: Path | None = None
@@ -169,6 +169,7 @@ def measure_study(num_arms: int, repeats: int) -> Row:
                 *(sys.executable, "-m", "experiments.compare", "--dataset", "sklearn:digits"),
                 *("--imbalance-factor", "2", "--model", "mlp", "--quiet", "--out", out),
                 *("--num-seeds", "4", "--num-epochs", str(num_epochs)),
+                *("--platform", "cpu", "--no-compile-cache"),
                 *("--arms", "uniform", f"logit_adjusted:tau={taus}"),
             )
             start = time.perf_counter()

@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cwjax.analysis.intervals import FloatArray, mean_interval
 
-SHARE = 0.25
-"""Of the epochs, those at the end that are looked at."""
+FINAL_FRACTION = 0.25
+"""Part of the last stage's epochs over which a gain is measured."""
 
-LEAST_GAIN = 0.01
-"""Of balanced validation accuracy; a smaller rise changes few verdicts."""
+MIN_GAIN = 0.01
+"""Balanced validation accuracy; a smaller gain changes few verdicts."""
+
+_MIN_EPOCHS, _MIN_SEEDS = 4, 3
 
 
 @dataclass(frozen=True)
 class LateGain:
-    """What an arm's runs gained at their end."""
+    """How much an arm's runs still gained at their end."""
 
     num_epochs: int
-    """Looked at."""
+    """Number of last epochs over which the gain was measured."""
     gain: float
-    """Of balanced validation accuracy over these epochs, mean over seeds."""
+    """Mean over seeds of the gain in balanced validation accuracy, as a fraction."""
 
 
-def late_gain(curves: FloatArray) -> LateGain | None:
-    """The gain over the last quarter of the epochs, where it is one.
+def late_gain(curves: FloatArray, stages: Sequence[int] = ()) -> LateGain | None:
+    """The gain over the last quarter of the last stage's epochs, if there is one.
 
     Args:
         curves: balanced validation accuracy `[num_seeds, num_epochs]`.
+        stages: steps of each stage, which is as long in epochs as its share of all steps; one stage
+            if there are fewer than two.
 
     Returns:
-        None where the mean gain is below `LEAST_GAIN` or its 95% interval over seeds includes 0, a
-        score is undefined, or there are fewer than three seeds or four epochs.
+        None if the mean gain is below `MIN_GAIN`, its 95% interval over seeds includes 0, a score
+        is undefined, or there are fewer than three seeds or four epochs of the last stage.
     """
+    if len(stages) > 1:
+        num_last = round(curves.shape[1] * stages[-1] / sum(stages))
+        curves = curves[:, curves.shape[1] - num_last :]
     num_seeds, num_epochs = curves.shape
-    if num_seeds < 3 or num_epochs < 4 or not np.isfinite(curves).all():
+    if num_seeds < _MIN_SEEDS or num_epochs < _MIN_EPOCHS or not np.isfinite(curves).all():
         return None
-    late = max(1, round(SHARE * num_epochs))
+    late = max(1, round(FINAL_FRACTION * num_epochs))
     gains = curves[:, -1] - curves[:, -1 - late]
-    if gains.mean() < LEAST_GAIN or mean_interval(gains, 0.95).ci_low <= 0:
+    if gains.mean() < MIN_GAIN or mean_interval(gains, 0.95).ci_low <= 0:
         return None
     return LateGain(late, float(gains.mean()))

@@ -65,7 +65,7 @@ class CellFacts:
     """Arm -> classes that none of its runs ever predicts; arms without any are left out."""
     num_classes: int = 0
     still_learning: dict[str, LateGain] = dataclasses.field(default_factory=dict)
-    """Arm -> what its runs gained at their end; arms that had come to rest are left out."""
+    """Arm -> what its runs gained at their end; arms without a detectable gain are left out."""
 
 
 @dataclass(frozen=True)

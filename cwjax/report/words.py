@@ -615,7 +615,7 @@ def _where(study: StudyComparison, cell: CellFacts) -> str:
 
 
 def training_notes(study: StudyComparison) -> list[str]:
-    """What looks like training that has come to nothing, in sentences."""
+    """Classes that were not learnt and arms that were still learning, in sentences."""
     sentences = []
     for cell in study.cells:
         where = _where(study, cell)
@@ -635,7 +635,12 @@ def training_notes(study: StudyComparison) -> list[str]:
 
 
 def _still_learning(gains: Mapping[str, LateGain], where: str) -> str:
-    """The arms in order of the study, the first with its figures; it is the baseline if that is."""
+    """The arms in the study's order, the first one with its figures.
+
+    Args:
+        gains: by arm; at least one.
+        where: the cell, of a study of several.
+    """
     (first, late), *others = gains.items()
     more = f", and that of {listed([arm for arm, _ in others])} rose too" if others else ""
     return (

@@ -345,10 +345,10 @@ def _still_learning(contents: CellContents) -> dict[str, LateGain]:
     """Arm -> what its good runs gained at their end, on the seeds' validation splits."""
     found = {}
     for arm in contents.arms:
-        curves = [record.history.get("val_balanced_accuracy") for record in contents.ok_runs(arm)]
-        trained = [curve for curve in curves if curve is not None]
-        if trained and len({len(curve) for curve in trained}) == 1:
-            gain = late_gain(np.stack(trained))
+        trained = [record for record in contents.ok_runs(arm) if record.history]
+        curves = [record.history["val_balanced_accuracy"] for record in trained]
+        if len({len(curve) for curve in curves}) == 1:
+            gain = late_gain(np.stack(curves), trained[0].stage_steps)
             if gain is not None:
                 found[arm] = gain
     return found

