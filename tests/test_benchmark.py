@@ -15,6 +15,8 @@ from cwjax.errors import ConfigError
 from experiments import accelerator, benchmark, scaling
 from experiments.cost_figure import cost_figure
 from experiments.peers import WORKS, Repeat, Row
+from experiments.peers import __main__ as peers
+from experiments.peers.__main__ import load_work
 from experiments.peers.process import Peer, measure_in_turns
 
 
@@ -49,6 +51,15 @@ def test_operations_that_an_example_needs() -> None:
     """Of a dense network two products per layer, a third for the gradient of an inner input."""
     assert benchmark.needed_flop(WORKS["mlp-small"]) == 2 * (2 * 10 * 64 + 3 * 64 * 5)
     assert benchmark.needed_flop(WORKS["linear"]) == 4 * 768 * 100
+
+
+def test_classes_of_a_dense_network_can_be_chosen() -> None:
+    work = load_work(peers.Flags(name="cwjax-2", work="mlp", num_classes=3))
+    assert work.network.num_classes == 3
+    assert set(work.labels.tolist()) == {0, 1, 2}
+    for flags in ({"work": "mlp", "num_classes": 1}, {"work": "cnn", "num_classes": 3}):
+        with pytest.raises(ConfigError, match="--num-classes"):
+            peers.Flags(name="cwjax-2", **flags)
 
 
 @pytest.mark.slow

@@ -1,19 +1,26 @@
-"""Every number of docs/findings.md comes from the raw scores that are kept."""
+"""Every comparison of docs/findings.md follows from the raw scores that are kept.
+
+Intervals over new test sets do not: they need the logits.
+"""
 
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import pytest
 
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.metrics import METRICS
+from cwjax.cli.command_line import run_main
 from cwjax.store.schema import RunHeader
 from cwjax.study.judge import judge, progress
 from cwjax.training.runs import RunKey
 from experiments.findings import page
+from experiments.findings.__main__ import keep, main
 from experiments.findings.studies import STUDIES
+from experiments.findings.tables import keel_table, satimage_table
 
 NAMES = sorted(path.name for path in page.ROOT.iterdir() if (path / "study.json").exists())
 
@@ -72,6 +79,65 @@ def test_the_page_is_what_its_template_and_the_scores_give() -> None:
 
 def test_every_study_that_is_kept_has_its_command() -> None:
     assert set(NAMES) <= set(STUDIES)
+
+
+def test_a_keel_table_names_values_that_may_be_numbers() -> None:
+    text = """@relation car
+@attribute Doors {2, 5more}
+@attribute Weight real [1, 9]
+@attribute Class {good, bad}
+@inputs Doors, Weight
+@data
+2, 1.5, good
+5more, 9, bad
+"""
+    assert keel_table(text).splitlines() == [
+        "Doors,Weight,label",
+        "Doors=2,1.5,good",
+        "Doors=5more,9,bad",
+    ]
+
+
+def test_satimages_rows_become_a_table() -> None:
+    rows = " ".join(map(str, range(37)))
+    head, first, second = satimage_table(rows + "\n", rows + "\n").splitlines()
+    assert head.startswith("band0,band1,")
+    assert head.endswith("band35,label")
+    assert first == second == ",".join(map(str, range(37)))
+
+
+def test_minutes_of_training_leave_out_breaks_and_later_reports(tmp_path: Path) -> None:
+    events = [
+        (0, "training"), (60, "run"),  # and then it was killed
+        (9000, "training"), (9120, "run"), (9180, "finished"), (99999, "finished"),
+    ]  # fmt: skip
+    lines = [f'{{"time": {time}, "event": "{event}"}}\n' for time, event in events]
+    (tmp_path / "log.jsonl").write_text("".join(lines))
+    assert page.Kept(tmp_path).minutes == 4
+
+
+def test_what_is_kept_of_a_study_is_no_older_than_it(tmp_path: Path) -> None:
+    results, kept = tmp_path / "results", tmp_path / "kept"
+    results.mkdir()
+    for name in page.KEPT:
+        (results / name).write_text(name)
+    (results / "report.md").write_text("# Title\n![a figure](figures/a.svg)\nText\n")
+    keep(results, kept)
+    assert {path.name for path in kept.iterdir()} == {*page.KEPT, "report.md"}
+    assert (kept / "report.md").read_text() == "# Title\nText\n"
+    (results / "deployment.json").unlink()
+    keep(results, kept)
+    assert not (kept / "deployment.json").exists()
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["page", "schemes"], ["train", "scheme"]])
+def test_names_are_of_studies_to_train(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["findings", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        run_main(main)
+    assert "error: " in capsys.readouterr().err
 
 
 def test_what_is_kept_is_small() -> None:

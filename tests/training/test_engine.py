@@ -205,6 +205,11 @@ def test_cores_share_a_device_as_far_as_it_serves_them(monkeypatch: pytest.Monke
     assert len(set(used)) == 3  # each compiles once
 
 
+def test_small_inputs_are_evaluated_in_large_batches() -> None:
+    shapes = [(28, 28, 1), (32, 32, 3), (768,), (40,), (10,)]
+    assert [chunk.evaluation_batch(shape) for shape in shapes] == [64, 64, 65, 1024, 1024]
+
+
 def test_width_must_fill_the_devices() -> None:
     with pytest.raises(ValueError, match="width 3 is not a multiple of 2 devices"):
         Lane(jax.devices()[:2], 3)
