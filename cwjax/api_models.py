@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from cwjax.arms.posthoc import Adjustment
@@ -47,11 +48,14 @@ class LoadedModel:
         Args:
             inputs: pixels uint8 `[num_examples, height, width, channels]`, or features
                 `[num_examples, num_features]`, NaN where missing, in the order of `about.columns`
-                and not standardised.
+                and not standardised; of a pandas data frame with named columns these are taken by
+                name, in any order, and others are left out.
 
         Raises:
-            ConfigError: inputs of another type or shape.
+            ConfigError: inputs of another type or shape, or a data frame without a column.
         """
+        if self.about.columns and isinstance(inputs, pd.DataFrame):
+            inputs = _by_name(inputs, self.about.columns)
         shape, array = self.about.dataset.input_shape, np.asarray(inputs)
         if array.shape[1:] != shape or array.ndim != len(shape) + 1:
             takes = ", ".join(map(str, ("n", *shape)))
@@ -79,6 +83,19 @@ class LoadedModel:
         logits = self.logits(inputs) / np.float64(self.about.temperature or 1.0)
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def _by_name(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The columns of a frame in the model's order; a frame that has no names is left as it is."""
+    if isinstance(frame.columns, pd.RangeIndex):
+        return frame
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise ConfigError(
+            f"the data frame has no column {missing[0]!r}, which the model was trained with"
+            + (f", nor {len(missing) - 1} others" if len(missing) > 1 else "")
+        )
+    return frame[list(columns)]
 
 
 def load_model(directory: Path | str, model: Callable[..., Any] | None = None) -> LoadedModel:

@@ -14,6 +14,7 @@ from flax import nnx
 
 import cwjax
 from cwjax.api import Study
+from cwjax.data.arrays import dataset_from_arrays
 from cwjax.data.dataset import Dataset
 from cwjax.models.registry import MODELS
 
@@ -85,7 +86,7 @@ def test_a_directory_is_continued_and_opened(tmp_path: Path) -> None:
 def test_a_data_frame_with_words_as_labels_and_a_test_split() -> None:
     frame = pd.DataFrame(X, columns=list("abcd")).assign(kind=np.where(X[:, 0] > 1, "x", "é"))
     labels = pd.Series(Y).map({0: "it's", 1: "a b", 2: "c"})
-    test = frame.iloc[::2], labels.iloc[::2]
+    test = frame.iloc[::2].assign(a=X[::2, 0] + 0.01), labels.iloc[::2]
     study = cwjax.compare(frame, labels, test=test, seeds=1, train=QUICK, progress=False)
     assert study.comparison.cells[0].num_classes == 3
     names = pd.read_parquet(study.directory / "class_scores.parquet").class_name.unique()
@@ -93,6 +94,13 @@ def test_a_data_frame_with_words_as_labels_and_a_test_split() -> None:
 
 
 @pytest.mark.usefixtures("no_report")
+def test_test_examples_that_were_trained_on_are_told() -> None:
+    features, labels = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20) % 2
+    test = np.concatenate([features[:2], features[:2] + 9])
+    with pytest.warns(UserWarning, match="2 of 4 test examples are in the training file too"):
+        dataset_from_arrays(features, labels, test=(test, labels[:4]))
+
+
 def test_every_seed_may_draw_its_own_test_split_of_whole_groups() -> None:
     groups = [f"patient {i // 2}" for i in range(len(Y))]
     study = cwjax.compare(

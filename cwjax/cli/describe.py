@@ -34,6 +34,9 @@ _EFFICIENCY = 0.5
 _SIDE = 64
 """Rows and columns of the matrices that are multiplied: of larger ones all cores would share."""
 
+_MIN_STEPS = 1_000
+"""Optimiser steps of a run, below which more epochs are suggested."""
+
 _LEAST_SECONDS = 1e-5
 """What one training example takes on one core, however small the network."""
 
@@ -75,11 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     summary = summarise(dataset)
     data = DataConfig(dataset=flags.data.source, source=flags.settings)
+    num_train = count_train(dataset, data)
+    num_epochs = suggested_epochs(num_train)
     page = describe_page(
         dataset,
         summary,
-        guessed_seconds(dataset, data),
-        next_command(data),
+        guessed_seconds(dataset, num_train, num_epochs),
+        next_command(data, num_epochs),
         with_figure=flags.html is not None,
     )
     print_page(page)
@@ -100,28 +105,48 @@ def load(data: SourceFlags, settings: SourceConfig) -> Dataset:
         return load_dataset(data.source, ReadOptions(data.data_dir, settings, progress))
 
 
-def next_command(data: DataConfig) -> str:
-    """The command that trains the default study on the data."""
-    return shlex.join(["cwjax", "compare", "--dataset", data.dataset, *data.source.flags()])
-
-
-def guessed_seconds(dataset: Dataset, data: DataConfig) -> float:
-    """What the default study takes on this machine's CPU cores, from the speed of one of them.
-
-    Args:
-        dataset: loaded.
-        data: of the study.
+def count_train(dataset: Dataset, data: DataConfig) -> int:
+    """Examples that a run of the default study trains on.
 
     Raises:
         ConfigError, DataError: the data cannot be split.
     """
-    import numpy as np
-
     from cwjax.data.split import split_dataset
+
+    return len(split_dataset(dataset, data, seed=0).train_indices)
+
+
+def suggested_epochs(num_train: int) -> int:
+    """The default number of epochs, or as many as make 1,000 steps.
+
+    With fewer, small data end before a network has learnt its rare classes, and what helps it to
+    learn them faster looks better than it is.
+    """
+    train = DesignConfig().train
+    return max(train.num_epochs, math.ceil(_MIN_STEPS / math.ceil(num_train / train.batch_size)))
+
+
+def next_command(data: DataConfig, num_epochs: int) -> str:
+    """The command that trains the default study on the data, for so many epochs."""
+    longer = num_epochs != DesignConfig().train.num_epochs
+    epochs = ["--num-epochs", str(num_epochs)] if longer else []
+    return shlex.join(
+        ["cwjax", "compare", "--dataset", data.dataset, *data.source.flags(), *epochs]
+    )
+
+
+def guessed_seconds(dataset: Dataset, num_train: int, num_epochs: int) -> float:
+    """What the default study takes on this machine's CPU cores, from the speed of one of them.
+
+    Args:
+        dataset: loaded.
+        num_train: examples that a run trains on.
+        num_epochs: of every run.
+    """
+    import numpy as np
 
     design = DesignConfig()
     num_runs = len(design.arms) * len(design.all_seeds)
-    num_train = len(split_dataset(dataset, data, seed=0).train_indices)
     square = np.ones((_SIDE, _SIDE), np.float32)
     times = []
     for _ in range(500):
@@ -131,7 +156,7 @@ def guessed_seconds(dataset: Dataset, data: DataConfig) -> float:
     speed, cores = 2 * _SIDE**3 / min(times), available_cores()
     operations = 3 * _forward_operations(dataset.input_shape, dataset.num_classes)
     seconds = max(operations / (_EFFICIENCY * speed), _LEAST_SECONDS)
-    return num_runs * design.train.num_epochs * num_train * seconds / cores
+    return num_runs * num_epochs * num_train * seconds / cores
 
 
 def _forward_operations(input_shape: tuple[int, ...], num_classes: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from cwjax.config import SourceConfig
 from cwjax.data.dataset import Dataset, Inputs
+from cwjax.data.duplicates import with_overlap_note
 from cwjax.data.readers.features import features_to_float32
 from cwjax.data.readers.frames import encode_groups, encode_labels
 from cwjax.data.readers.npz import images_to_uint8, labels_to_int32
@@ -44,6 +46,9 @@ def dataset_from_arrays(
 
     Raises:
         DataError: an argument that cannot be used, with the place of the first mistake.
+
+    Warns:
+        UserWarning: test examples that are in the training data too, columns that are left out.
     """
     import pandas as pd
 
@@ -71,10 +76,21 @@ def dataset_from_arrays(
     if isinstance(parts[0][2], pd.DataFrame):
         frames = [_frame(inputs_name, inputs) for inputs_name, _, inputs, _ in parts]
         files = [Path(inputs_name) for inputs_name, *_ in parts]
-        return dataset_of_frames(name, files, frames, all_labels, names, of_groups, SourceConfig())
+        dataset = dataset_of_frames(
+            name, files, frames, all_labels, names, of_groups, SourceConfig()
+        )
+        return _noted(dataset)
     arrays = [_inputs(inputs_name, np.asarray(inputs)) for inputs_name, _, inputs, _ in parts]
     splits = list(zip(arrays, all_labels, strict=True))
-    return dataset_of_splits(name, splits, names, groups=of_groups)
+    return _noted(dataset_of_splits(name, splits, names, groups=of_groups))
+
+
+def _noted(dataset: Dataset) -> Dataset:
+    """The data set with a note of test examples that are in the training data too; warns of it."""
+    noted = with_overlap_note(dataset)
+    for warning in noted.warnings:
+        warnings.warn(f"{noted.name}: {warning}", stacklevel=4)
+    return noted
 
 
 def _encoded(

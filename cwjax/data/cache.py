@@ -13,14 +13,14 @@ import os
 import uuid
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 
-from cwjax.data.dataset import WARNING, Column, Dataset
-from cwjax.data.duplicates import find_duplicates
+from cwjax.data.dataset import Column, Dataset
+from cwjax.data.duplicates import with_overlap_note
 
 # Raise it when any source decodes to other arrays than before, or an entry holds others.
 _FORMAT = 4
@@ -68,7 +68,7 @@ def cached_dataset(
         dataset = None
     if dataset is not None:
         return dataset
-    dataset = _with_overlap(decode())
+    dataset = with_overlap_note(decode())
     try:
         _write(entry, stamp, dataset)
     except OSError as error:
@@ -79,18 +79,6 @@ def cached_dataset(
             stacklevel=2,
         )
     return dataset
-
-
-def _with_overlap(dataset: Dataset) -> Dataset:
-    """The data set, with a note where test examples are in the training file too."""
-    num_known = find_duplicates(dataset).across
-    if not num_known:
-        return dataset
-    note = (
-        f"{WARNING}{num_known:,} of {len(dataset.test_labels):,} test examples are in the training "
-        "file too, by content: scores on them measure memory"
-    )
-    return replace(dataset, notes=(*dataset.notes, note))
 
 
 def _stamp(files: Iterable[Path | str]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cwjax.data.dataset import Dataset
+from cwjax.data.dataset import WARNING, Dataset
 
 
 @dataclass(frozen=True)
@@ -43,3 +43,15 @@ def find_duplicates(dataset: Dataset) -> Duplicates:
         across=int(np.isin(test, train).sum()),
         contradicting=int(contradictory[contents].sum()),
     )
+
+
+def with_overlap_note(dataset: Dataset) -> Dataset:
+    """The data set, with a note where test examples are in the training file too."""
+    num_known = find_duplicates(dataset).across
+    if not num_known:
+        return dataset
+    note = (
+        f"{WARNING}{num_known:,} of {len(dataset.test_labels):,} test examples are in the training "
+        "file too, by content: scores on them measure memory"
+    )
+    return replace(dataset, notes=(*dataset.notes, note))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -43,7 +44,7 @@ class Table:
     is_text: bool = False
     """The cells are words rather than numbers."""
 
-    @property
+    @cached_property  # the template asks for every cell
     def text_columns(self) -> frozenset[int]:
         """Columns that are no numbers: names, and verdicts."""
         if self.is_text:

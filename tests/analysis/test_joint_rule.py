@@ -225,7 +225,7 @@ def test_family_wise_error_of_unplanned_looks(sizes, m, draws, record_property):
 
 
 @pytest.mark.parametrize("kind", ["exponential", "collapsing"])
-@pytest.mark.parametrize("n", [10, pytest.param(20, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("n", [10, pytest.param(20, marks=pytest.mark.slow)])
 def test_skewed_differences_are_reported_as_they_are(kind, n, record_property):
     """No test at such n is safe: that is said, not promised away."""
     draws = 1_000

@@ -43,7 +43,7 @@ def test_embedded_digits(capsys: pytest.CaptureFixture[str]) -> None:
     assert "4,000 training and 1,000 test examples of 10 classes; images: 28 x 28 x 1." in text
     assert "No example is there twice." in text
     assert "The smallest test class is '0' with 100 examples: one of them moves its" in text
-    assert text.splitlines()[-1] == "cwjax compare --dataset mnist5k"
+    assert text.splitlines()[-1] == "cwjax compare --dataset mnist5k --num-epochs 56"
 
 
 def test_counts_and_imbalance() -> None:
@@ -53,8 +53,15 @@ def test_counts_and_imbalance() -> None:
     assert summary.test_counts.tolist() == [2, 1, 1]
     assert summary.imbalance_factor == 20
     assert summary.smallest_test_class == 1
-    command = shlex.split(describe.next_command(DataConfig(dataset="npz:made data.npz")))
+    command = shlex.split(describe.next_command(DataConfig(dataset="npz:made data.npz"), 12))
     assert command == ["cwjax", "compare", "--dataset", "npz:made data.npz"]
+
+
+def test_few_data_are_to_be_trained_on_for_longer() -> None:
+    """1,000 steps of batches of 56, the default 12 epochs where these are more."""
+    assert [describe.suggested_epochs(n) for n in (56, 148, 904, 100_000)] == [1_000, 334, 59, 12]
+    command = describe.next_command(DataConfig(dataset="mnist"), 59)
+    assert command == "cwjax compare --dataset mnist --num-epochs 59"
 
 
 def test_duplicates_are_counted_by_content() -> None:
@@ -142,7 +149,11 @@ def test_what_cannot_be_described() -> None:
 def test_guess_grows_with_the_work() -> None:
     small, large = images((60, 60)), images((600, 600))
     data = DataConfig(imbalance="none")
-    assert describe.guessed_seconds(large, data) > 5 * describe.guessed_seconds(small, data)
+    little, much = (
+        describe.guessed_seconds(each, describe.count_train(each, data), 12)
+        for each in (small, large)
+    )
+    assert much > 5 * little
 
 
 def test_columns_are_told_apart() -> None:

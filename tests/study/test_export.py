@@ -147,6 +147,12 @@ def test_features_are_filled_and_standardised(tmp_path: Path, no_report: None) -
     model = assert_predicts_its_test_logits(directory, key, inputs, tmp_path / "model")
     assert model.about.columns[:4] == ("a", "b", "c", "d")
     assert any(column.startswith("place=") for column in model.about.columns)
+    columns = pd.DataFrame(inputs, columns=model.about.columns)
+    shuffled = columns[[*columns.columns[::-1]]].assign(another=0.0)
+    np.testing.assert_array_equal(model.logits(shuffled), model.logits(inputs))
+    np.testing.assert_array_equal(model.logits(pd.DataFrame(inputs)), model.logits(inputs))
+    with pytest.raises(ConfigError, match="no column 'b', which the model was trained with"):
+        model.logits(shuffled.drop(columns="b"))
     record = directory.read_run(key)
     np.testing.assert_array_equal(record.test_labels, dataset.labels[record.test_indices])
 
