@@ -50,6 +50,8 @@ _JOINERS = {"\u200c", "\u200d"}  # invisible, but part of words and of emoji
 
 def visible(text: str) -> str:
     r"""Control and bidirectional characters as escapes (`\x1b`, `\u202e`); white space stays."""
+    if text.isprintable():  # of most texts; a page has a hundred thousand
+        return text
     return "".join(escape(c) if _is_hidden(c) else c for c in text)
 
 
