@@ -6,6 +6,7 @@ Intervals over new test sets do not: they need the logits.
 from __future__ import annotations
 
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -75,6 +76,15 @@ def test_means_follow_from_the_raw_scores(name: str) -> None:
 def test_the_page_is_what_its_template_and_the_scores_give() -> None:
     written = (Path(__file__).parents[1] / "docs" / "findings.md").read_text("utf-8")
     assert written == page.render()
+
+
+def test_the_readmes_opening_has_its_numbers_from_the_page() -> None:
+    root = Path(__file__).parents[1]
+    opening = (root / "README.md").read_text("utf-8").partition("## Start")[0]
+    numbers = re.findall(r"[+-]\d+\.\d\d", opening)
+    assert len(numbers) >= 9
+    page_text = (root / "docs" / "findings.md").read_text("utf-8")
+    assert [number for number in numbers if number not in page_text] == []
 
 
 def test_every_study_that_is_kept_has_its_command() -> None:

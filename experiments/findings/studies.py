@@ -9,11 +9,11 @@ _TABLES = " ".join(
 _SPLIT_ANEW = "--label-column label --imbalance none --test-split per-seed"
 
 
-def _tables(model: str, flags: str = "") -> tuple[str, ...]:
+def _tables(model: str, num_seeds: int, flags: str = "") -> tuple[str, ...]:
     """Five tables, judged together; every seed draws its own test split."""
     out = f"results/findings/tables-{model.rpartition(':')[2]}"
     return (
-        f"sweep --dataset {_TABLES} {_SPLIT_ANEW} --model {model}{flags} --num-seeds 20 "
+        f"sweep --dataset {_TABLES} {_SPLIT_ANEW} --model {model}{flags} --num-seeds {num_seeds} "
         f"--arms uniform inverse_power balanced --out {out}",
         f"report {out} --calibrate",
     )
@@ -38,9 +38,9 @@ STUDIES: dict[str, tuple[str, ...]] = {
         "--out results/findings/tuned",
     ),
     **{f"fading-{epochs}": _fading(epochs) for epochs in FADING_EPOCHS},
-    "tables-mlp": _tables("mlp", " --num-epochs 60"),
-    "tables-hist_gradient_boosting": _tables("estimator:hist_gradient_boosting"),
-    "tables-logistic_regression": _tables("estimator:logistic_regression"),
+    "tables-mlp": _tables("mlp", 20, " --num-epochs 60"),
+    "tables-hist_gradient_boosting": _tables("estimator:hist_gradient_boosting", 10),
+    "tables-logistic_regression": _tables("estimator:logistic_regression", 20),
     "embeddings": (
         "compare --dataset features:results/findings/data/clinc150_imbalanced.npz "
         "--imbalance none --model linear --num-epochs 60 --num-seeds 10 "
