@@ -48,8 +48,8 @@ STUDIES: dict[str, tuple[str, ...]] = {
     ),
     "embeddings-long-tailed": (
         "compare --dataset features:results/findings/data/clinc150.npz "
-        "--imbalance long_tailed --imbalance-factor 50 --model linear --num-epochs 60 --num-seeds 10 "
-        "--arms uniform inverse_power balanced logit_adjusted "
+        "--imbalance long_tailed --imbalance-factor 50 --model linear --num-epochs 60 "
+        "--num-seeds 10 --arms uniform inverse_power balanced logit_adjusted "
         "--out results/findings/embeddings-long-tailed",
     ),
 }
