@@ -115,7 +115,7 @@ def main() -> int:
         start_seconds=built - start,
         compile_seconds=time.perf_counter() - built,
         threads=flags.threads,
-        versions={name: importlib.import_module(name).__version__ for name in libraries},
+        versions={name: str(importlib.import_module(name).__version__) for name in libraries},
     )
     if not flags.serve:
         row.repeats = [repeat() for _ in range(flags.repeats)]
