@@ -101,13 +101,17 @@ def kept(name: str) -> Kept:
 
 def difference(name: str, arm: str, data: str = "") -> str:
     """`+10.51 (+9.05 to +11.97)`: the difference and its simultaneous interval, in points."""
-    entry, metric = kept(name).compared(arm, data), kept(name).comparison.metric
+    judged = kept(name).compared(arm, data).judged
+    assert judged is not None
+    interval = words.interval(kept(name).comparison.metric, judged.interval)
+    return f"{points(name, arm, data)} ({interval})"
+
+
+def points(name: str, arm: str, data: str = "") -> str:
+    """`+10.51`: the difference alone."""
+    entry = kept(name).compared(arm, data)
     assert entry.estimates is not None
-    assert entry.judged is not None
-    return (
-        f"{words.signed(metric, entry.estimates.difference)} "
-        f"({words.interval(metric, entry.judged.interval)})"
-    )
+    return words.signed(kept(name).comparison.metric, entry.estimates.difference)
 
 
 def new_test_sets(name: str, arm: str, data: str = "") -> str:
@@ -224,6 +228,7 @@ def render() -> str:
         kept_studies=kept_studies(),
         minutes=minutes,
         difference=difference,
+        points=points,
         new_test_sets=new_test_sets,
         verdict=verdict,
         mean=mean,
