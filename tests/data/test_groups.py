@@ -254,6 +254,7 @@ def test_two_cells_cannot_read_one_file_in_two_ways() -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_study_whose_seeds_draw_their_own_test_splits(
     tiny_config: StudyConfig, tmp_path: Path, no_report: None
 ) -> None:

@@ -278,6 +278,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.fault(21)
 @pytest.mark.usefixtures("no_report")
 def test_the_width_once_chosen_is_kept_and_a_wide_chunk_continues(
