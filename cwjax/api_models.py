@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from cwjax.arms.posthoc import Adjustment
@@ -54,7 +53,7 @@ class LoadedModel:
         Raises:
             ConfigError: inputs of another type or shape, or a data frame without a column.
         """
-        if self.about.columns and isinstance(inputs, pd.DataFrame):
+        if self.about.columns and hasattr(inputs, "columns"):
             inputs = _by_name(inputs, self.about.columns)
         shape, array = self.about.dataset.input_shape, np.asarray(inputs)
         if array.shape[1:] != shape or array.ndim != len(shape) + 1:
@@ -85,9 +84,11 @@ class LoadedModel:
         return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
-def _by_name(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The columns of a frame in the model's order; a frame that has no names is left as it is."""
-    if isinstance(frame.columns, pd.RangeIndex):
+def _by_name(frame: Any, columns: Sequence[str]) -> Any:
+    """A pandas frame's columns in the model's order; one that has no names is left as it is."""
+    import pandas as pd
+
+    if not isinstance(frame, pd.DataFrame) or isinstance(frame.columns, pd.RangeIndex):
         return frame
     missing = [name for name in columns if name not in frame.columns]
     if missing:

@@ -30,7 +30,7 @@ from cwjax.cli import command_line
 from cwjax.config import available_cores
 from cwjax.errors import ConfigError
 from experiments.benchmark import machine, write_json
-from experiments.peers import Repeat, Row
+from experiments.peers import Repeat, Row, peak_mib
 from experiments.peers.process import Peer, measure_in_turns, progress
 
 LadderName = Literal["runs", "data", "mlp-runs", "rows", "classes", "arms"]
@@ -188,7 +188,7 @@ def _peak_mib(command: tuple[str, ...]) -> float:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise ConfigError(f"{' '.join(command)[:200]} ended with {process.returncode}")
-    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return peak_mib(usage)
 
 
 if __name__ == "__main__":

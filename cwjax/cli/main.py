@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
@@ -44,7 +45,12 @@ def _main() -> int:
         raise ConfigError(
             f"no command {name!r}{suggestion(name, COMMANDS)}: choose one of {', '.join(COMMANDS)}"
         )
-    code: int = _module(name).main(arguments)
+    return call(name, arguments)
+
+
+def call(command: str, arguments: Sequence[str]) -> int:
+    """One of `COMMANDS` with these arguments; returns its exit code, errors as the command's."""
+    code: int = _module(command).main(arguments)
     return code
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,8 +87,7 @@ def dataset_from_arrays(
 def _noted(dataset: Dataset) -> Dataset:
     """The data set with a note of test examples that are in the training data too; warns of it."""
     noted = with_overlap_note(dataset)
-    for warning in noted.warnings:
-        warnings.warn(f"{noted.name}: {warning}", stacklevel=4)
+    noted.warn(stacklevel=4)
     return noted
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -150,10 +151,12 @@ class Dataset:
         labels = np.concatenate([train[1], test[1]])
         return cls(name, inputs, labels, len(train[1]), class_names, **further)
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """The notes that the user is told at every start."""
-        return tuple(note.removeprefix(WARNING) for note in self.notes if note.startswith(WARNING))
+    def warn(self, stacklevel: int) -> None:
+        """Warns of what the user is told at every start; `stacklevel` counts from the caller."""
+        for note in self.notes:
+            if note.startswith(WARNING):
+                text = f"{self.name}: {note.removeprefix(WARNING)}"
+                warnings.warn(text, stacklevel=stacklevel + 1)
 
     @property
     def num_classes(self) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -130,8 +129,7 @@ def load_dataset(spec: str, options: ReadOptions | None = None) -> Dataset:
         dataset: Dataset = read(place or name, options)
     except OSError as error:  # e.g. a name that is too long, a directory that may not be read
         raise DataError(f"--dataset {spec:.200}: cannot be read ({error.strerror})") from error
-    for warning in dataset.warnings:
-        warnings.warn(f"{dataset.name}: {warning}", stacklevel=2)
+    dataset.warn(stacklevel=2)
     return dataset
 
 

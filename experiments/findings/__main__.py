@@ -9,7 +9,6 @@ Studies are trained in results/findings; whatever ends one, the same command goe
 
 from __future__ import annotations
 
-import importlib
 import shlex
 import shutil
 import sys
@@ -20,6 +19,7 @@ from typing import Literal
 import tyro
 
 from cwjax.cli import command_line
+from cwjax.cli.main import call
 from cwjax.errors import ConfigError
 from experiments.findings.page import KEPT, ROOT, render
 from experiments.findings.studies import STUDIES
@@ -56,7 +56,7 @@ def main() -> int:
     for name in flags.names:
         for line in STUDIES[name]:
             command, *arguments = shlex.split(line)
-            code: int = importlib.import_module(f"cwjax.cli.{command}").main(arguments)
+            code = call(command, arguments)
             if code != 0:
                 return code
         keep(RESULTS / name, ROOT / name)

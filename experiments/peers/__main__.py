@@ -30,7 +30,17 @@ import tyro
 from cwjax.cli import command_line
 from cwjax.config import available_cores
 from cwjax.errors import ConfigError
-from experiments.peers import BATCH_SIZE, PER_CORE, WORKS, Repeat, Row, Training, Work, WorkName
+from experiments.peers import (
+    BATCH_SIZE,
+    PER_CORE,
+    WORKS,
+    Repeat,
+    Row,
+    Training,
+    Work,
+    WorkName,
+    peak_mib,
+)
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "cwjax": ("jax", "flax", "optax"),
@@ -233,8 +243,7 @@ def load_work(flags: Flags) -> Work:
 
 def peak_memory_mib() -> float:
     """The largest resident memory of this process so far, in MiB."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return peak_mib(resource.getrusage(resource.RUSAGE_SELF))
 
 
 if __name__ == "__main__":
