@@ -27,6 +27,11 @@ FADING_EPOCHS = (6, 12, 25, 50, 100)
 """The default study has 12."""
 
 STUDIES: dict[str, tuple[str, ...]] = {
+    "notebook": (
+        "compare --dataset mnist --imbalance none --protocol notebook --num-epochs 10 "
+        "--metric accuracy --smallest-effect 0.001 --num-seeds 30 --null-control "
+        "--out results/findings/notebook",
+    ),
     "schemes": ("compare --arms all --num-seeds 10 --out results/findings/schemes",),
     "short-stages": (
         "compare --arms uniform crt:min_steps=0 lws:min_steps=0 weight_balancing:min_steps=0 "
