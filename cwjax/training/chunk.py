@@ -155,7 +155,7 @@ class ChunkTrainer:
         return True
 
     def _train_block(self, chunk: _Chunk, block: Block) -> RunState:
-        block = block._replace(batches=self._lane.put_runs(block.batches))
+        block = block._replace(batches=self._lane.pass_runs(block.batches))
         state = self._programs.train_block(chunk.state, chunk.rows, self._examples, block)
         finished: RunState = jax.block_until_ready(state)
         return finished
@@ -170,7 +170,7 @@ class ChunkTrainer:
                 chunk.state,
                 chunk.rows,
                 self._examples,
-                self._lane.put_runs(padded[:, start : start + batch]),
+                self._lane.pass_runs(padded[:, start : start + batch]),
             )
             for start in range(0, num_examples, batch)
         ]

@@ -92,6 +92,16 @@ class Lane:
             per_run = jax.tree.map(lambda array: array[0], per_run)
         return jax.device_put(per_run, self._per_run)
 
+    def pass_runs(self, per_run: Any) -> Any:
+        """As `put_runs`, for what a single call reads.
+
+        On CPU NumPy arrays are passed as they are: a program takes them in a tenth of the time that
+        putting them on the device first would need, which small networks would notice.
+        """
+        if self.width is None:
+            return jax.tree.map(lambda array: array[0], per_run)
+        return self.put_runs(per_run)
+
     def put_shared(self, shared: Any) -> Any:
         """Arrays that every run reads onto every device."""
         return jax.device_put(shared, self._shared)

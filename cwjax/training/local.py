@@ -166,7 +166,7 @@ def _take_first_step(run: Run, dataset: Dataset, config: TrainConfig, arms: Sequ
     lane = Lane(jax.local_devices()[:1], None)
     programs = lane.compile(make_run_programs(dataset, config))
     block = next(iter(epoch_blocks([run], dataset.labels, 0, config, BLOCK_STEPS)))
-    block = block._replace(batches=lane.put_runs(block.batches), num_steps=np.int32(1))
+    block = block._replace(batches=lane.pass_runs(block.batches), num_steps=np.int32(1))
     row = lane.put_shared(run.row)
     examples = lane.put_shared(Examples(dataset.inputs, dataset.labels))
     state = programs.initial_state(lane.put_shared(np.zeros(2, np.uint32)), row)

@@ -144,7 +144,9 @@ def make_programs(
             for purpose in (Purpose.AUGMENT, Purpose.DROPOUT)
         )
         inputs = preprocess(augment(augment_key, examples.inputs[indices]), row)
-        inputs = mix * inputs + (1 - mix) * inputs[partners]
+        inputs = jax.lax.cond(
+            mix < 1, lambda: mix * inputs + (1 - mix) * inputs[partners], lambda: inputs
+        )
 
         def batch_loss(trained: tuple[Arrays, jax.Array]) -> tuple[jax.Array, Arrays]:
             params, class_scale = trained
