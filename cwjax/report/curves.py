@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cwjax.report.style import INK, ArmStyle, Panel, panels, shorten, styled
+from cwjax.report.style import INK, ArmStyle, Panel, draw_lines, panels, shorten, styled
 from cwjax.store.contents import CellContents
 
 MAX_POINTS = 60
@@ -74,9 +74,11 @@ def paired_curves(contents: CellContents, styles: Mapping[str, ArmStyle]) -> Fig
 
 def _draw_runs(panel: Panel, curves: Sequence[np.ndarray], style: ArmStyle) -> None:
     """A thin line per run; `curves` are fractions by epoch, drawn in percent."""
-    for curve in curves:
-        epochs = _selection(len(curve))
-        panel.axis.plot(epochs + 1, 100 * curve[epochs], color=style.color, lw=0.9, alpha=0.65)
+    lines = [
+        (epochs + 1, 100 * curve[epochs]) for curve in curves for epochs in [_selection(len(curve))]
+    ]
+    if lines:
+        draw_lines(panel.axis, lines, style.color, alpha=0.65)
 
 
 def _draw_mean(panel: Panel, curves: Sequence[np.ndarray]) -> None:

@@ -26,6 +26,7 @@ from cwjax.report.style import (
     VERMILION,
     WIDTH,
     ArmStyle,
+    draw_lines,
     panels,
     shorten,
     styled,
@@ -216,7 +217,8 @@ def slopes(
             ],
         )
         style = styles[treatment]
-        axis.plot([0, 1], pairs, color=style.color, linewidth=0.9, alpha=0.8)
+        ends = np.array([0, 1])
+        draw_lines(axis, [(ends, pair) for pair in pairs.T], style.color, alpha=0.8)
         axis.plot(np.zeros(pairs.shape[1]), pairs[0], "o", color=styles[baseline].color, ms=3)
         axis.plot(np.ones(pairs.shape[1]), pairs[1], style.marker, color=style.color, ms=3)
         axis.plot([0, 1], means, color=INK, linewidth=2.2)

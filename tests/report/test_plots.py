@@ -74,12 +74,17 @@ def texts(figure: Figure) -> Iterator[str]:
 
 
 def lines(figure: Figure, color: str) -> list[np.ndarray]:
-    return [
-        line.get_xydata()
+    """Points of every line of a colour; an artist may hold several, a gap behind each."""
+    drawn = [
+        np.asarray(line.get_xydata())
         for axis in figure.axes
         for line in axis.lines
-        if line.get_color() == color and len(line.get_xdata()) > 0
+        if line.get_color() == color
     ]
+    gaps = [np.flatnonzero(np.isnan(points[:, 0])) for points in drawn]
+    parts = [part for each in map(np.split, drawn, gaps) for part in each]
+    whole = [part[~np.isnan(part[:, 0])] for part in parts]
+    return [part for part in whole if len(part)]
 
 
 def test_an_arm_keeps_its_colour_and_no_two_look_alike() -> None:
