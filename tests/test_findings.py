@@ -5,39 +5,24 @@ Intervals over new test sets do not: they need the logits.
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from scipy.stats import ttest_rel
 
 from cwjax.analysis.family import Comparison
+from cwjax.analysis.looks import default_looks
 from cwjax.analysis.metrics import METRICS
 from cwjax.cli.command_line import run_main
-from cwjax.store.schema import RunHeader
 from cwjax.study.judge import judge, progress
-from cwjax.training.runs import RunKey
 from experiments.findings import page
 from experiments.findings.__main__ import keep, main
 from experiments.findings.studies import STUDIES
 from experiments.findings.tables import keel_table, satimage_table
 
 NAMES = sorted(path.name for path in page.ROOT.iterdir() if (path / "study.json").exists())
-
-
-def headers(kept: page.Kept) -> dict[RunKey, RunHeader]:
-    """The runs as their table has them."""
-    return {
-        (key := RunKey(row["cell"], row["arm"], row["seed"])): RunHeader(
-            key=key,
-            status=row["status"],
-            scores={name: None if math.isnan(row[name]) else row[name] for name in METRICS},
-            chosen={},
-        )
-        for row in kept.scores.to_dict("records")
-        if row["status"] != "failed"
-    }
 
 
 def numbers(entry: Comparison) -> list[float | None]:
@@ -52,7 +37,7 @@ def numbers(entry: Comparison) -> list[float | None]:
 @pytest.mark.parametrize("name", NAMES)
 def test_comparisons_follow_from_the_raw_scores(name: str) -> None:
     kept = page.kept(name)
-    runs, study = headers(kept), kept.study
+    runs, study = kept.runs, kept.study
     judged = progress(study, runs).judged or judge(study, runs, study.analysis.metric)
     assert judged.comparisons
     for anew, stored in zip(judged.comparisons, kept.comparison.comparisons, strict=True):
@@ -71,6 +56,20 @@ def test_means_follow_from_the_raw_scores(name: str) -> None:
             if found.mean is not None:
                 expected = means.loc[(summary.cell, summary.arm), metric]
                 assert found.mean == pytest.approx(expected, rel=1e-9)
+
+
+def test_looks_would_have_ended_a_clear_study_at_the_first() -> None:
+    kept = page.kept("fading-12")
+    table = kept.scores.pivot(index="seed", columns="arm", values=kept.study.analysis.metric)
+    first = table.iloc[: default_looks(10)[0]]
+    assert ttest_rel(first["balanced"], first["uniform"]).pvalue < 1e-4
+    assert page.with_looks("fading-12") == page.WithLooks(20, 2 * len(first), 1, ())
+
+
+def test_looks_may_change_what_is_just_established() -> None:
+    looked = page.with_looks("embeddings")
+    assert looked.num_needed == looked.num_runs == 40
+    assert [arm.partition(" ")[0] for arm in looked.changed] == ["balanced", "logit_adjusted"]
 
 
 def test_the_page_is_what_its_template_and_the_scores_give() -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import jinja2
 import msgspec
+import numpy as np
 import pandas as pd
 
-from cwjax.analysis.family import Comparison
+from cwjax.analysis.family import Comparison, conclude
+from cwjax.analysis.looks import default_looks
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.results import ArmSummary, StudyComparison
+from cwjax.analysis.rules import rules_for
 from cwjax.report import words
 from cwjax.report.markdown import markdown_table
 from cwjax.report.tables import Table
-from cwjax.store.schema import StudyFile, from_json, read_study
+from cwjax.store.schema import RunHeader, StudyFile, from_json, read_study
+from cwjax.study.judge import progress, split_sizes
+from cwjax.training.runs import RunKey
 from experiments.findings.studies import FADING_EPOCHS, STUDIES
 from experiments.findings.tables import TABLES
 
@@ -68,6 +73,20 @@ class Kept:
                 seconds += logged.time - last
                 last = None if logged.event == "finished" else logged.time
         return seconds / 60
+
+    @cached_property
+    def runs(self) -> dict[RunKey, RunHeader]:
+        """The runs that did not fail, as the table of scores has them."""
+        return {
+            (key := RunKey(row["cell"], row["arm"], row["seed"])): RunHeader(
+                key=key,
+                status=row["status"],
+                scores={name: None if np.isnan(row[name]) else row[name] for name in METRICS},
+                chosen={},
+            )
+            for row in self.scores.to_dict("records")
+            if row["status"] != "failed"
+        }
 
     def compared(self, arm: str, data: str = "", metric: str = "") -> Comparison:
         """The arm's comparison on a metric [default: the primary], in the cell that begins so."""
@@ -185,6 +204,56 @@ def secondary(name: str, arm: str, metric: str, data: str = "") -> str:
     )
 
 
+def single_runs(name: str, arm: str) -> np.ndarray:
+    """The primary score of every run of an arm, a fraction in percent."""
+    scores = kept(name).scores
+    return 100 * scores.loc[scores["arm"] == arm, kept(name).comparison.metric.name].to_numpy()
+
+
+def largest_of_pairs(name: str, baseline: str, treatment: str) -> float:
+    """How far a run of the treatment lies above one of the baseline at most, whatever the seeds.
+
+    In points; who trains each once may see any of these pairs.
+    """
+    found: float = single_runs(name, treatment).max() - single_runs(name, baseline).min()
+    return found
+
+
+@dataclass(frozen=True)
+class WithLooks:
+    """A study that trained all its seeds, judged once more as if its results had been read early.
+
+    Attributes:
+        num_runs: that it trained.
+        num_needed: that it would have trained with the looks that `--max-seeds` plans.
+        num_comparisons: of its family.
+        changed: arms that end with another verdict, with the p that the study itself found.
+    """
+
+    num_runs: int
+    num_needed: int
+    num_comparisons: int
+    changed: tuple[str, ...]
+
+
+def with_looks(name: str) -> WithLooks:
+    """What planned looks would have saved a study, and what they would have changed."""
+    study, runs = kept(name).study, kept(name).runs
+    looks = default_looks(len(study.seeds), study.analysis.confidence)
+    looked = progress(replace(study, looks=looks, judgings=()), runs)
+    assert looked.judged is not None
+    rules = rules_for(study.analysis, study.analysis.metric)
+    found = {entry.pairing: conclude(entry, rules).verdict for entry in looked.judged.comparisons}
+    family = [e for e in kept(name).comparison.comparisons if not e.pairing.control]
+    changed = tuple(
+        f"{entry.pairing.treatment} (p = {words.p_value(entry.judged.p)})"
+        for entry in family
+        if (now := found[entry.pairing]) and entry.verdict and now.key != entry.verdict.key
+        if entry.judged is not None and entry.judged.p is not None
+    )
+    return WithLooks(len(study.run_keys), len(looked.expected), len(family), changed)
+
+
 def minutes(name: str) -> str:
     """How long the study trained, to two digits."""
     return f"{kept(name).minutes:.2g}"
@@ -224,5 +293,9 @@ def render() -> str:
         num_seeds=num_seeds,
         arms_table=arms_table,
         secondary=secondary,
+        single_runs=single_runs,
+        largest_of_pairs=largest_of_pairs,
+        with_looks=with_looks,
+        fixed_splits=[name for name in kept_studies() if split_sizes(kept(name).study) is None],
     )
     return environment.get_template("page.md.jinja").render()
