@@ -109,6 +109,17 @@ def weight_parameter(estimator: Any) -> str | None:
     return weight_parameter(inside) if passes_on and inside is not None else None
 
 
+def deciding(estimator: Any) -> Any:
+    """Who decides inside: the last step of a pipeline, what a search has found or searches with."""
+    while True:
+        if steps := getattr(estimator, "steps", None):
+            estimator = steps[-1][1]
+        elif hasattr(estimator, "refit"):  # GridSearchCV and its like
+            estimator = getattr(estimator, "best_estimator_", estimator.estimator)
+        else:
+            return estimator
+
+
 def check_estimator(estimator: Any, name: str, *, weighted: bool) -> None:
     """Checks that an estimator can be trained and judged here.
 
@@ -133,7 +144,7 @@ def check_estimator(estimator: Any, name: str, *, weighted: bool) -> None:
             f"{name}: {kind} has no predict_proba here, which scores need: wrap it in "
             "CalibratedClassifierCV, or set what turns it on (SVC: probability=True)"
         )
-    if getattr(estimator, "response_method", None) == "decision_function":
+    if getattr(deciding(estimator), "response_method", None) == "decision_function":
         raise ConfigError(
             f"{name}: {kind} decides by decision_function, scores by probabilities: give "
             'response_method="predict_proba"'

@@ -62,11 +62,8 @@ def latex_table(study: StudyComparison, metrics: Sequence[Metric] | None = None)
             r"\bottomrule",
             r"\end{tabular}",
             f"% {escape(table.caption)}.",
-            rf"% $^{{\ast}}$ better, $^{{\dagger}}$ worse than {escape(study.baseline)}: the",
-            rf"% {escape(words.percent(study.confidence))} interval of the paired differences "
-            "excludes 0 and the sign-flip test,",
-            f"% adjusted after Holm for {words.count(study.family_size, 'comparison')}, is "
-            "significant.",
+            rf"% $^{{\ast}}$ better, $^{{\dagger}}$ worse than {escape(study.baseline)}.",
+            f"% {escape(words.family_sentence(study))}",
             "",
         ]
     )

@@ -172,11 +172,16 @@ def command(study: StudyFile) -> Command:
     places: list[str] = []
     name = "compare" if len(cells) == 1 else "sweep"
     parts = ["cwjax", name, *_data_flags(cells, places)]
+    if study.estimators and cells[0].test_split == "fixed":  # per-seed where nothing is said
+        parts += ["--test-split", "fixed"]
     default = default_training(cells[0].protocol)
     parts += _flags(_in_effect(study.train), _in_effect(default))
     if study.own_model is not None:
         at = parts.index("--model") + 1
-        places.append(parts[at].partition(":")[0])
+        file, colon, _ = parts[at].partition(":")
+        if not colon:  # a class or function of a program
+            file, parts[at] = f"model.py (a file with {file})", f"model.py:{file}"
+        places.append(file)
         parts[at] = f"{PLACEHOLDER}/{parts[at]}"
     parts += _flags(_in_effect(study.analysis), _in_effect(AnalysisConfig()))
     if any(arm.own_rule for stored in study.arms for arm in _with_nested(stored)):
@@ -207,7 +212,9 @@ def _call(study: StudyFile) -> Command:
     """The call that does a study of estimators again that a program has made."""
     whole = study.train.model not in study.estimators
     arms = [_arm_text(arm, []) for arm in study.arms]
-    given = [f"seeds={len(study.seeds)}", f"metric={study.analysis.metric!r}"]
+    counted = study.seeds == tuple(range(len(study.seeds)))
+    seeds = len(study.seeds) if counted else list(study.seeds)
+    given = [f"seeds={seeds}", f"metric={study.analysis.metric!r}"]
     data = next(iter(study.cells.values())).data
     if data.test_split != "per-seed":
         given.append(f"test_split={data.test_split!r}")
@@ -233,7 +240,14 @@ def _data_flags(cells: Sequence[DataConfig], places: list[str]) -> list[str]:
     parts = []
     if datasets != [default.dataset]:
         parts += ["--dataset", *(_place(dataset, places) for dataset in datasets)]
-    if profiles != [default.imbalance]:
+    unsaid = default.imbalance
+    if len(cells) == 1:
+        unsaid = DataConfig(
+            dataset=first.dataset,
+            imbalance_factor=factors[0] if factors else default.imbalance_factor,
+            permute_classes=first.permute_classes,
+        ).imbalance
+    if profiles != [unsaid]:
         parts += ["--imbalance", *profiles]
     if factors and (len(cells) > 1 or factors != [default.imbalance_factor]):
         parts += ["--imbalance-factor", *(f"{factor!r}".removesuffix(".0") for factor in factors)]

@@ -334,9 +334,8 @@ def _seeds_missing(comparison: Comparison) -> str:
     assert comparison.estimates is not None
     confidence = comparison.estimates.probability_better_interval.confidence
     needed, run = seeds_floor(confidence), len(comparison.seeds)
-    if run >= needed:
-        unequal = sum(difference != 0 for difference in comparison.differences)
-        return f"No verdict yet: only {unequal} of {count(run, 'seed')} differ"
+    if run >= needed:  # many comparisons one by one, or a judging of a study that was judged before
+        return f"No verdict yet: {run} seeds are too few for an error rate as strict as here"
     return f"No verdict yet: {needed} seeds needed, {run} run"
 
 
@@ -457,8 +456,9 @@ def _clause(key: Key, entries: Sequence[Comparison], study: StudyComparison) -> 
         case "no_detectable_difference":
             return f"{who}: no detectable difference from {study.baseline}"
         case "too_few_seeds":
-            needed = seeds_floor(study.confidence)
-            return f"{who}: too few seeds ({needed} needed, {len(entries[0].seeds)} run)"
+            needed, run = seeds_floor(study.confidence), len(entries[0].seeds)
+            numbers = f"{needed} needed, {run} run" if run < needed else f"{run} run"
+            return f"{who}: too few seeds ({numbers})"
         case "no_randomness":
             return f"{who}: no verdict, every seed gives the same"
         case "refused":

@@ -80,9 +80,14 @@ def installed_versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def _packages_of(estimators: Estimators) -> tuple[str, ...]:
-    """The installed packages that estimators come from, scikit-learn first."""
-    objects = list(estimators.by_arm.values()) or [estimators.common]
-    modules = {type(each).__module__.partition(".")[0] for each in objects}
+    """The installed packages that estimators and those inside them come from, scikit-learn first."""
+    outer = list(estimators.by_arm.values()) or [estimators.common]
+    inner = [value for each in outer for value in each.get_params(deep=True).values()]
+    modules = {
+        type(each).__module__.partition(".")[0]
+        for each in [*outer, *inner]
+        if hasattr(each, "get_params")
+    }
     by_module = importlib.metadata.packages_distributions()
     others = {name for module in modules for name in by_module.get(module, ())}
     return ("scikit-learn", *sorted(others - {"scikit-learn", "cwjax"}))

@@ -33,7 +33,7 @@ from cwjax.arms.row import ArmRow
 from cwjax.config import RuntimeConfig, available_cores
 from cwjax.data.dataset import Dataset, Inputs
 from cwjax.errors import ConfigError, one_line
-from cwjax.models.estimators import Estimators, weight_parameter
+from cwjax.models.estimators import Estimators, deciding, weight_parameter
 from cwjax.randomness import Purpose, rng
 from cwjax.training.runs import (
     ChunkState,
@@ -338,6 +338,7 @@ def _threshold(estimator: Any) -> float | None:
     """The probability from which the second of two classes is predicted, where it is not 1/2."""
     from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 
+    estimator = deciding(estimator)
     if isinstance(estimator, TunedThresholdClassifierCV):
         return float(estimator.best_threshold_)
     if isinstance(estimator, FixedThresholdClassifier) and estimator.threshold != "auto":

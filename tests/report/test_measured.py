@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -67,6 +68,39 @@ def test_files_have_placeholders_that_are_said(tmp_path: Path) -> None:
     assert str(tmp_path) not in text + note
     filled = shlex.split(text.replace("PATH/TO", str(tmp_path)))
     assert f"npz:{tmp_path}/my data.npz" in filled
+
+
+def test_a_profile_is_said_where_the_source_would_have_another(tmp_path: Path) -> None:
+    data = DataConfig(dataset="sklearn:digits", imbalance="long_tailed")
+    study = write_study(tmp_path / "long", EFFECTS, 2, data=data)
+    assert "--dataset sklearn:digits --imbalance long_tailed --num" in again(study)
+    whole = write_study(tmp_path / "whole", EFFECTS, 2, data=DataConfig(dataset="sklearn:digits"))
+    assert "--dataset sklearn:digits --num" in again(whole)
+
+
+def test_a_fixed_split_of_an_estimator_is_said(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", EFFECTS, 2)
+    model = "estimator:hist_gradient_boosting"
+    train = dataclasses.replace(study.train, model=model)
+    own = dataclasses.replace(study, train=train, estimators={model: {}})
+    assert "--test-split fixed --model estimator:hist_gradient_boosting" in again(own)
+
+
+def test_seeds_of_a_call_are_those_of_the_study(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", EFFECTS, seeds=(3, 5))
+    train = dataclasses.replace(study.train, model="estimator:Mine")
+    own = dataclasses.replace(study, train=train, estimators={"estimator:Mine": {}})
+    assert "seeds=[3, 5], " in again(own)
+    counted = dataclasses.replace(own, seeds=(0, 1))
+    assert "seeds=2, " in again(counted)
+
+
+def test_a_model_of_a_program_needs_a_file(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", EFFECTS, 2)
+    train = dataclasses.replace(study.train, model="Tiny")
+    own = dataclasses.replace(study, train=train, own_model="0" * 64)
+    assert "--model PATH/TO/model.py:Tiny" in again(own)
+    assert "model.py (a file with Tiny)" in measured.command(own).note
 
 
 def test_a_sweep_is_its_flags_product(tmp_path: Path) -> None:

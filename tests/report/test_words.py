@@ -62,6 +62,11 @@ def said(shift: float, spread: float = 1.0, n: int = 10, **settings: object) -> 
             "accuracy (equal on every seed, n = 8, p = 0.0078).",
         ),
         (
+            said(0.02, n=8, num_comparisons=10),
+            "No verdict yet: 8 seeds are too few for an error rate as strict as here; balanced and "
+            "uniform differ by +2.00 percentage points in balanced accuracy so far.",
+        ),
+        (
             said(0.02, n=5, num_comparisons=2),
             "No verdict yet: 6 seeds needed, 5 run; balanced and uniform differ by +2.06 "
             "percentage points in balanced accuracy so far.",

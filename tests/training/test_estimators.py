@@ -12,6 +12,7 @@ import cloudpickle
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -29,6 +30,7 @@ from cwjax.data.dataset import Dataset
 from cwjax.errors import ConfigError
 from cwjax.models.estimators import Estimators, check_estimator, parameters_of, weight_parameter
 from cwjax.randomness import Purpose, rng
+from cwjax.study.manifest import describe
 from cwjax.study.plan import Plan, lay_out, make_plan, parse_design
 from cwjax.training.estimators import EstimatorTrainer, FitFailed, fit, prepared
 from cwjax.training.runs import (
@@ -212,23 +214,39 @@ def test_inputs_are_what_networks_get(tiny_dataset: Dataset) -> None:
         np.testing.assert_allclose(prepared(inputs, row), expected, rtol=2e-7)
 
 
-def test_a_threshold_of_its_own_decides(tmp_path: Path) -> None:
+LOW_THRESHOLD = FixedThresholdClassifier(LogisticRegression(max_iter=1000), threshold=0.02)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LOW_THRESHOLD,
+        make_pipeline(StandardScaler(), LOW_THRESHOLD),
+        GridSearchCV(LOW_THRESHOLD, {"threshold": [0.02]}),
+    ],
+)
+def test_a_threshold_of_its_own_decides(tmp_path: Path, model: Any) -> None:
     plan = small_plan()
     dataset = next(iter(plan.cells.values())).dataset
     two = np.flatnonzero(dataset.labels < 2).astype(np.int32)
     run = plan.trained_runs[0]
-    model = FixedThresholdClassifier(LogisticRegression(max_iter=1000), threshold=0.02)
     given = {"row": run.row._replace(class_weights=np.ones(2, np.float32)), "weighted": False}
     given |= {"labels": dataset.labels[two], "train_indices": two}
     outcome = fitted_here(
         model, dataset, tmp_path, validation_indices=two, test_indices=two, **given
     )
     inputs = prepared(dataset.inputs[two], run.row)
-    seed = int(rng(run.key_seed, Purpose.ESTIMATOR).integers(2**31))
-    model.set_params(estimator__random_state=seed).fit(inputs, dataset.labels[two])
-    predictions = model.predict(inputs)
+    fitted = clone(model).fit(inputs, dataset.labels[two])  # nothing in it is random
+    predictions = fitted.predict(inputs)
     np.testing.assert_array_equal(outcome.test_logits.argmax(axis=1), predictions)
-    assert (predictions != model.predict_proba(inputs).argmax(axis=1)).any()
+    assert (predictions != fitted.predict_proba(inputs).argmax(axis=1)).any()
+
+
+def test_packages_inside_an_estimator_are_recorded() -> None:
+    foreign = type("Foreign", (LogisticRegression,), {"__module__": "tyro.anywhere"})
+    for estimator in (foreign(), make_pipeline(StandardScaler(), foreign())):
+        described = describe(small_plan(estimator), None)
+        assert described.environment.versions.keys() >= {"scikit-learn", "tyro"}
 
 
 @pytest.mark.parametrize(
