@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,7 @@ from cwjax.data.arrays import dataset_from_arrays
 from cwjax.data.dataset import Dataset
 from cwjax.data.sources import ReadOptions
 from cwjax.errors import ConfigError, check_name
+from cwjax.models.estimators import is_estimator
 from cwjax.models.registry import register_model
 from cwjax.report import words
 from cwjax.store.directory import StudyDirectory
@@ -222,7 +224,8 @@ def compare(
         model: as `--model` takes it; or a class or function that makes an `nnx.Module`, called with
             those of `input_shape`, `num_classes` and `rngs` that it has parameters for.
         test: inputs and labels of a test split; without one a stratified fifth is held out.
-        test_split: `per-seed` lets each seed hold out a fifth of its own; `fixed` by default.
+        test_split: `per-seed` lets each seed hold out a fifth of its own; `fixed` by default, but
+            for estimators without a test split.
         groups: `[n]`: examples of one group never stand on both sides of a split.
         class_names: one name per class, for labels 0, 1, ….
         metric: the one that is judged.
@@ -240,7 +243,7 @@ def compare(
     Raises:
         ConfigError: (a ValueError) an argument that cannot be used.
     """
-    from cwjax.study.plan import lay_out, make_plan, parse_design
+    from cwjax.study.plan import lay_out, load_datasets, parse_design, split_anew
 
     check_arguments(
         arms, seeds, metric, test, directory,
@@ -272,10 +275,14 @@ def compare(
         max_seeds=max_seeds,
     )
     runtime = runtime or RuntimeConfig()
+    design, cells = parse_design(config), config.data
     if isinstance(data, Dataset):
-        plan = lay_out(parse_design(config), config.data, {where.dataset: data})
+        datasets = {where.dataset: data}
     else:
-        plan = make_plan(config, ReadOptions(runtime.data_dir))
+        datasets = load_datasets(cells, ReadOptions(runtime.data_dir))
+    if is_estimator(train.model) and test_split is None and not isinstance(data, DataConfig):
+        cells = split_anew(config, datasets)
+    plan = lay_out(design, cells, datasets)
     return train_plan(plan, directory, runtime, show_progress=progress)
 
 
@@ -339,7 +346,8 @@ def train_plan(
 
     path = Path(tempfile.mkdtemp(prefix="cwjax-")) if directory is None else Path(directory)
     try:
-        finished = follow(run_plan(plan, path, runtime), path, quiet=not show_progress)
+        with closing(run_plan(plan, path, runtime)) as events:
+            finished = follow(events, path, quiet=not show_progress)
     except BaseException:
         if directory is None:
             shutil.rmtree(path)
@@ -351,17 +359,18 @@ def train_plan(
 
 
 def open_study(directory: Path | str) -> Study:
-    """A study that was trained before, from its directory.
+    """A study that was trained before, from its directory; its report is written if there is none.
 
     Raises:
         ConfigError: it holds no study, or one that is not finished.
     """
     from cwjax.store.directory import open_study
-    from cwjax.study.derive import derive
+    from cwjax.study.derive import compare, derive
 
     StudyDirectory(Path(directory)).known_study()  # nothing is created where there is none
     with open_study(Path(directory)) as opened:
-        return Study(Path(directory), derive(opened))
+        is_derived = (opened.path / "comparison.json").exists()
+        return Study(Path(directory), compare(opened) if is_derived else derive(opened))
 
 
 @dataclass(frozen=True)

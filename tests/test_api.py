@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,46 @@ def test_a_directory_is_continued_and_opened(tmp_path: Path) -> None:
         cwjax.compare(X + 1, Y, seeds=2, **settings)
     with pytest.raises(ValueError, match="no study"):
         cwjax.open_study(tmp_path)
+
+
+def test_opening_a_study_writes_nothing(study: Study) -> None:
+    (study.directory / "deployment.json").write_text("answers")
+    before = {p: p.stat().st_mtime_ns for p in study.directory.rglob("*") if p.suffix != ".lock"}
+    opened = cwjax.open_study(study.directory)
+    assert str(opened.comparison) == str(study.comparison)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    (study.directory / "deployment.json").unlink()
+
+
+def test_what_ends_the_display_ends_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def follow(events: Iterator[Any], *_: Any, **__: Any) -> None:
+        next(events)
+        raise OSError("no screen")
+
+    monkeypatch.setattr("cwjax.cli.progress.follow", follow)
+    for _ in range(2):  # the second would find the directory in use
+        with pytest.raises(OSError, match="no screen") as caught:
+            cwjax.compare(X, Y, seeds=1, train=QUICK, directory=tmp_path / "out")
+    assert caught.traceback  # as a notebook keeps it
+
+
+def test_an_estimator_by_name_has_a_new_test_split_for_every_seed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cwjax.api.train_plan", lambda plan, *_, **__: plan)
+    model = "estimator:logistic_regression"
+    assert split_of(cwjax.compare("sklearn:wine", model=model)) == "per-seed"
+    assert split_of(cwjax.compare(X, Y, model=model)) == "per-seed"
+    assert split_of(cwjax.compare(X, Y, model=model, test_split="fixed")) == "fixed"
+    assert split_of(cwjax.compare(X, Y, model=model, test=(X + 1, Y))) == "fixed"
+    assert split_of(cwjax.compare(X, Y, model="linear")) == "fixed"
+
+
+def split_of(plan: Any) -> str:
+    (cell,) = plan.cells.values()
+    return str(cell.data.test_split)
 
 
 @pytest.mark.usefixtures("no_report")

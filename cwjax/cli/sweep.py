@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cwjax.cli import command_line
+from cwjax.cli.help import flags_of
 from cwjax.cli.study import StudyFlags, train
 from cwjax.config import DataConfig, Profile, RuntimeConfig, SourceConfig, TestSplit
 from cwjax.errors import ConfigError
@@ -124,7 +125,8 @@ def _flag(path: Path, name: str, value: object) -> list[str]:
         raise ConfigError(f"--spec {path}: [{name}] is a table; give its flags without one")
     flag = name.replace("_", "-")
     if isinstance(value, bool):
-        if value == getattr(RuntimeConfig(), name, False):  # says what holds anyway
-            return []
+        known = {each.name for each in flags_of(Flags)} & {f"--{flag}", f"--no-{flag}"}
+        if known and value == getattr(RuntimeConfig(), flag.replace("-", "_"), False):
+            return []  # says what holds anyway
         return [f"--{flag}" if value else f"--no-{flag}"]
     return [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]

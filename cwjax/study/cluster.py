@@ -262,6 +262,8 @@ class ClusterTrainer:
         """See `Trainer.train`; a chunk whose process is lost goes on in another one."""
         self._runs, self._ended, self._stop = {run.key: run for run in runs}, set(), stop
         for cells in trained_together(runs, self._datasets, self._widths):
+            if stop.is_set():
+                return
             own = [run for run in runs if run.key.cell in cells]
             states = [state for state in begun if state.runs[0].key.cell in cells]
             yield from self._lay_out(cells, own, states)
@@ -289,6 +291,8 @@ class ClusterTrainer:
         """Cuts the runs of one data set into chunks; those that have begun come first."""
         dataset = self._datasets[cells[0]].fingerprint
         prepared = yield from self._prepare(dataset, runs[0])
+        if prepared is None:
+            return
         if prepared.skips_partial_batches:
             warn_of_partial_batches(self._model)
         width = self._widths.get(cells[0]) or prepared.width
@@ -311,8 +315,11 @@ class ClusterTrainer:
     ) -> _Handed:
         return _Handed(Chunk(next(self._numbers), runs, width, dataset, begun), deaths)
 
-    def _prepare(self, dataset: str, run: Run) -> Generator[TrainingEvent, None, Prepared]:
-        """Asks a process that has nothing to do; another one where that is lost."""
+    def _prepare(self, dataset: str, run: Run) -> Generator[TrainingEvent, None, Prepared | None]:
+        """Asks a process that has nothing to do; another one where that is lost.
+
+        None once training is to stop.
+        """
         answers: list[Future[Prepared]] = []
 
         def take(_: Member, answer: Future[Prepared]) -> Iterator[TrainingEvent]:
@@ -323,11 +330,15 @@ class ClusterTrainer:
             while not (idle := self._cluster.idle()):
                 yield from self._cluster.events()
                 yield self._status()  # whoever watches may want to stop
+                if self._stop.is_set():
+                    return None
             member = idle[0]
             self._cluster.call(member, member.worker.prepare(dataset, run), take)
             while not answers and member not in self._cluster.silent():
                 yield from self._cluster.events()
                 yield self._status()
+                if self._stop.is_set():
+                    return None
             answer = answers.pop() if answers else None
             error = answer.exception() if answer is not None else None
             if answer is not None and error is None:

@@ -80,7 +80,7 @@ def installed_versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def _packages_of(estimators: Estimators) -> tuple[str, ...]:
-    """The installed packages that estimators and those inside them come from, scikit-learn first."""
+    """The packages that estimators, and those inside them, come from; scikit-learn first."""
     outer = list(estimators.by_arm.values()) or [estimators.common]
     inner = [value for each in outer for value in each.get_params(deep=True).values()]
     modules = {

@@ -343,17 +343,22 @@ def make_plan(config: StudyConfig, options: ReadOptions | None = None) -> Plan:
 
 
 def make_estimator_plan(config: StudyConfig, options: ReadOptions | None = None) -> Plan:
-    """As `make_plan`, for an estimator whose test split was not asked for.
+    """As `make_plan`, for an estimator whose test split was not asked for."""
+    design, datasets = parse_design(config), load_datasets(config.data, options)
+    return lay_out(design, split_anew(config, datasets), datasets)
 
-    Many estimators have no randomness of their own, so each seed draws its test split, unless a
-    data set has one of its own or the study's protocol or its looks need a fixed one.
+
+def split_anew(config: StudyConfig, datasets: Mapping[str, Dataset]) -> tuple[DataConfig, ...]:
+    """The data of a study of estimators, each seed with a test split of its own.
+
+    Many estimators have no randomness of their own. As it was where a data set has a test split, or
+    the study's protocol or its looks need a fixed one.
     """
-    design, data = parse_design(config), config.data
-    datasets = load_datasets(data, options)
+    data = config.data
     fixed = config.max_seeds is not None or any(each.protocol == "notebook" for each in data)
-    if not fixed and all(dataset.is_test_held_out for dataset in datasets.values()):
-        data = tuple(replace(each, test_split="per-seed") for each in data)
-    return lay_out(design, data, datasets)
+    if fixed or not all(dataset.is_test_held_out for dataset in datasets.values()):
+        return data
+    return tuple(replace(each, test_split="per-seed") for each in data)
 
 
 def load_datasets(

@@ -6,7 +6,6 @@ a backend that has started ignores later changes without a word.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
 from dataclasses import dataclass
@@ -69,17 +68,28 @@ def configure(
 
 def prepare(runtime: RuntimeConfig, cpu_threads: int | None = None) -> None:
     """The part of `configure` that must come before the backend starts, and does not start it."""
-    os.environ[THREADS] = str(cpu_threads or default_threads())
     if runtime.platform in ("cpu", "tpu"):  # "gpu" is several platforms to JAX, all but one missing
         jax.config.update("jax_platforms", runtime.platform)
-    num_devices = -(-available_cores() // LANES_PER_CPU_DEVICE)
-    with contextlib.suppress(RuntimeError):  # JAX runs already: the caller's devices are used
+    if not _jax_runs():  # else the caller's devices are used, and the thread pool that there is
+        os.environ[THREADS] = str(cpu_threads or default_threads())
+        num_devices = -(-available_cores() // LANES_PER_CPU_DEVICE)
         jax.config.update("jax_num_cpu_devices", num_devices)
     flags = os.environ.get("XLA_FLAGS", "")
     if SINGLE_THREADED.split("=")[0] not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {SINGLE_THREADED}".strip()
     if runtime.compile_cache:
         use_compile_cache(cache_directory() / "compiled")
+
+
+def _jax_runs() -> bool:
+    """Whether the backend has started: from then on JAX refuses another number of devices."""
+    number = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
+    try:
+        jax.config.update("jax_num_cpu_devices", 1 if number != 1 else 2)
+    except RuntimeError:
+        return True
+    jax.config.update("jax_num_cpu_devices", number)
+    return False
 
 
 def checked(runtime: RuntimeConfig, precision: str) -> DeviceFacts:
@@ -93,7 +103,8 @@ def checked(runtime: RuntimeConfig, precision: str) -> DeviceFacts:
             f"{asked}: JAX finds no such device here ({reason}); {fix}, or install the extra for "
             "it, e.g. pip install -e '.[cuda]'"
         )
-    if device.platform == "cpu" and precision != "float32":
+    on_cpu = device.platform == "cpu"
+    if on_cpu and precision != "float32":
         raise ConfigError(
             f"--precision {precision} is for accelerators: on CPU leave it at float32"
         )
@@ -102,7 +113,7 @@ def checked(runtime: RuntimeConfig, precision: str) -> DeviceFacts:
     return DeviceFacts(
         platform=device.platform,
         device_kind=device.device_kind,
-        cpu_threads=int(os.environ[THREADS]) if device.platform == "cpu" else None,
+        cpu_threads=int(os.environ.get(THREADS, default_threads())) if on_cpu else None,
         jax_flags={
             name: value for name, value in flags_now.items() if value != _NUMBER_FLAGS[name]
         },

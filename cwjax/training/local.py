@@ -116,7 +116,7 @@ class LocalTrainer:
                 return
             except OutOfDeviceMemory:
                 assert engine.width is not None  # a run alone fails by itself
-                chosen = engine.width // 2
+                chosen = engine.width // engine.runs_per_device * (engine.runs_per_device // 2)
                 warn_of_narrower_chunks(chosen)
                 begun = ()  # of the old width
 
@@ -222,7 +222,7 @@ class Engine:
         keep_models: bool = False,
     ) -> None:
         self.width = lanes[0].width
-        self._runs_per_device = lanes[0].runs_per_device
+        self.runs_per_device = lanes[0].runs_per_device
         trainers = {
             lane: ChunkTrainer(lane, programs, dataset, config, keep_models=keep_models)
             for lane in lanes
@@ -277,7 +277,7 @@ class Engine:
                     if chunk is None:
                         break
                     trained = trainer.train(chunk, stopping, state)
-                    for event in _isolated(trained, chunk, self._runs_per_device):
+                    for event in _isolated(trained, chunk, self.runs_per_device):
                         events.put(event)
                 events.put(None)
             except BaseException as error:

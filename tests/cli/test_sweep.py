@@ -169,6 +169,7 @@ def test_a_file_gives_flags_and_the_command_line_wins(tmp_path: Path) -> None:
     ("line", "words"),
     [
         ("compile_cache = false", ["--no-compile-cache"]),
+        ("compile-cache = false", ["--no-compile-cache"]),
         ("compile_cache = true", []),
         ("permute_classes = true", ["--permute-classes"]),
         ("permute_classes = false", []),
@@ -181,7 +182,14 @@ def test_switches_and_seeds_of_a_file(line: str, words: list[str], tmp_path: Pat
     assert sweep.with_spec(own) == [*words, *own]
     flags = parsed(own)
     assert flags.study.design.all_seeds == tuple(range(7))
-    assert flags.study.runtime.compile_cache == (line != "compile_cache = false")
+    assert flags.study.runtime.compile_cache == ("--no-compile-cache" not in words)
+
+
+@pytest.mark.parametrize("line", ["compile_cach = false", "null_contrl = false", "seed = false"])
+def test_a_switch_of_a_file_that_there_is_not_is_an_error(line: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.toml").write_text(line)
+    with pytest.raises(ConfigError, match=line.partition(" ")[0].replace("_", "-")):
+        parsed([f"--spec={tmp_path / 'sweep.toml'}"])
 
 
 @pytest.mark.usefixtures("no_report")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -360,6 +361,16 @@ def test_once_stopped_nothing_new_is_handed_out(tiny_dataset: Dataset) -> None:
     events = train(make_trainer(tiny_dataset, [worker]), stop=stop)
     assert seeds(events, ChunkState) == [0]
     assert worker.given[0] == [0]
+
+
+def test_a_stop_is_heard_while_a_process_compiles(tiny_dataset: Dataset) -> None:
+    worker, stop = StandIn(), threading.Event()
+    worker.prepare = lambda dataset, run: Future()  # type: ignore[method-assign]
+    events = make_trainer(tiny_dataset, [worker]).train([make_run(0)], (), stop)
+    next(events)
+    stop.set()
+    assert len(list(itertools.islice(events, 100))) < 100
+    assert worker.given == []
 
 
 def test_what_concerns_the_whole_study_ends_it(tiny_dataset: Dataset) -> None:

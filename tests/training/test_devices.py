@@ -22,10 +22,10 @@ print(configure(RuntimeConfig(platform="cpu", compile_cache=False)))
 """
 
 
-def configured(**flags: str) -> str:
+def configured(program: str = CONFIGURE, **flags: str) -> str:
     environment = {name: v for name, v in os.environ.items() if not name.startswith("JAX_")}
     return subprocess.run(
-        [sys.executable, "-c", CONFIGURE],
+        [sys.executable, "-c", program],
         cwd=ROOT,
         env=environment | flags,
         capture_output=True,
@@ -41,6 +41,18 @@ def test_flags_that_decide_numbers_are_told_where_they_are_not_the_defaults() ->
     changed = configured(NPROC="3", JAX_THREEFRY_PARTITIONABLE="0", JAX_ENABLE_X64="1")
     flags = {"jax_threefry_partitionable": False, "jax_enable_x64": True}
     assert changed == str(replace(plain, jax_flags=flags))
+
+
+CONFIGURE_TWICE = f"""{CONFIGURE}
+import jax
+jax.devices()
+print(configure(RuntimeConfig(platform="cpu", compile_cache=False), cpu_threads=7))
+"""
+
+
+def test_a_thread_pool_that_runs_already_stays_what_is_told() -> None:
+    first, second = configured(CONFIGURE_TWICE, NPROC="3").splitlines()
+    assert first == second == str(DeviceFacts("cpu", "cpu", cpu_threads=3, jax_flags={}))
 
 
 @pytest.mark.fault(36)
