@@ -123,8 +123,6 @@ class Look:
     """What was read at one look; `None` stands for infinity."""
 
     num_seeds: int
-    alpha: float
-    """Error spent up to here."""
     boundary: float | None
     """|t| that decides at this look, for the arms that are still undecided after it (before it,
     where all are decided)."""
@@ -157,7 +155,6 @@ class LooksState:
     looks: tuple[Look, ...]
     arms: tuple[ArmState, ...]
     """In the order given."""
-    num_flips: int
 
 
 def judge_looks(
@@ -195,7 +192,7 @@ def judge_looks(
         ArmState(facts, at, stopped, needs_seeds=stopped is None and not last)
         for facts, at, stopped in zip(replay.facts, replay.decided_at, replay.stopped, strict=True)
     )
-    return LooksState(looks, arms, replay.num_flips)
+    return LooksState(looks, arms)
 
 
 class _Replay:
@@ -211,8 +208,7 @@ class _Replay:
         self.comparisons, self.seeds, self.plan = comparisons, seeds, plan
         m = len(comparisons)
         self.flips = flips_for(len(seeds), m * len(plan.looks), log2_flips)
-        self.num_flips = self.flips.num_rows
-        self.sums = np.zeros((m, self.num_flips))
+        self.sums = np.zeros((m, self.flips.num_rows))
         self.statistics: list[FloatArray] = []
         """For each look, the statistic of each arm under each flip; 0 where it cannot reject."""
         self.samples = [c.on(()) for c in comparisons]
@@ -254,7 +250,6 @@ class _Replay:
             self.stopped[i] = self._stop(i)
         return Look(
             num_seeds,
-            plan.alphas[k],
             finite_or_none(to_t(boundary, reference)),
             finite_or_none(to_t(of_all, reference)),
             tuple(finite_or_none(s.t) if s.std is not None else None for s in self.samples),

@@ -188,10 +188,6 @@ class JudgedFamily:
     critical_value: float | None
     """c: the 1 - α quantile of the largest |t|; None if infinite or no comparison is in the
     family."""
-    alpha: float
-    """What p is held against."""
-    num_flips: int
-    """Flips looked at: up to 16 seeds half of all 2^n, since the others mirror them; 0 for none."""
 
 
 def judge_family(
@@ -228,7 +224,7 @@ def judge_family(
     levels = Levels(nominal, alpha, alpha, log2_flips)
     if not in_family:
         judged = tuple(left_out(sample, 0.0, levels) for sample in samples)
-        return JudgedFamily(judged, None, alpha, 0)
+        return JudgedFamily(judged, None)
 
     family = [samples[i] for i in in_family]
     reference = max(sample.size for sample in family)
@@ -256,7 +252,7 @@ def judge_family(
     judged = tuple(
         facts[i] if i in facts else left_out(sample, c, levels) for i, sample in enumerate(samples)
     )
-    return JudgedFamily(judged, finite_or_none(c), alpha, statistics.shape[1])
+    return JudgedFamily(judged, finite_or_none(c))
 
 
 def can_reject(num_seeds: int, alpha: float) -> bool:

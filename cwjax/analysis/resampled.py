@@ -128,7 +128,7 @@ def judge_resampled(
         )
 
     judged = tuple(judge(i) for i in range(len(samples)))
-    return JudgedFamily(judged, None, alpha, 0)
+    return JudgedFamily(judged, None)
 
 
 def _p_value(sample: Sample, comparison: Resampled) -> float:

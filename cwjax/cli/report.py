@@ -184,7 +184,8 @@ def _conclude(comparison: StudyComparison, files: str) -> int:
 
     terminal.say(words.headline(comparison))
     terminal.say(f"files: {files}")
-    return 1 if terminal.print_failures(comparison) else 0
+    failed = terminal.print_failures(comparison)
+    return 1 if failed or not comparison.num_ok_runs else 0
 
 
 def _latex(comparison: StudyComparison, out: Path | None) -> None:

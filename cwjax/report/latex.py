@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from cwjax.analysis.metrics import Metric
 from cwjax.analysis.results import StudyComparison
 from cwjax.report import tables, words
 
@@ -25,16 +22,15 @@ _SPECIAL = {
 }
 
 
-def latex_table(study: StudyComparison, metrics: Sequence[Metric] | None = None) -> str:
+def latex_table(study: StudyComparison) -> str:
     r"""A booktabs table: mean ± standard deviation over seeds, with marks of significance.
 
     Only the primary metric is judged, so only its column carries marks.
 
     Args:
         study: of one cell or of several, whose rows stand below one another.
-        metrics: the columns, the primary metric first [default: those of the other tables].
     """
-    table = tables.scores(study, metrics)
+    table = tables.scores(study)
     verdicts = {
         (entry.pairing.cell, entry.pairing.treatment): entry.verdict.key
         for entry in study.judged

@@ -298,11 +298,11 @@ def _has_history(contents: CellContents, arm: str) -> bool:
 def _data_sentence(contents: CellContents) -> str:
     counts = measured.class_counts(contents.cell)
     largest, smallest = max(high for _, high in counts), min(low for low, _ in counts)
-    num_seeds = len(contents.seeds)
+    sizes = [contents.cell.num_test(seed) for seed in contents.seeds]
     return (
-        f"{words.count(num_seeds, 'seed')}, the same for every arm; {largest:,} down to "
+        f"{words.count(len(sizes), 'seed')}, the same for every arm; {largest:,} down to "
         f"{smallest:,} training examples per class; judged on "
-        f"{contents.cell.num_test(contents.seeds[0]):,} test examples."
+        f"{words.span(min(sizes), max(sizes))} test examples."
     )
 
 

@@ -319,7 +319,7 @@ def stages(contents: CellContents) -> Table | None:
 def classes(contents: CellContents) -> Table:
     """A row per class, from head to tail: examples, then each arm's mean recall."""
     counts = measured.class_counts(contents.cell)
-    num_test = contents.records[0].class_scores["n_test"]
+    num_test = np.stack([record.class_scores["n_test"] for record in contents.records])
     arms = [arm for arm in contents.arms if contents.ok_runs(arm)]
     recall = [measured.recalls(contents.ok_runs(arm)) for arm in arms]
     return Table(
@@ -329,7 +329,7 @@ def classes(contents: CellContents) -> Table:
             (
                 contents.class_names[c],
                 words.span(*counts[c]),
-                str(num_test[c]),
+                words.span(num_test[:, c].min(), num_test[:, c].max()),
                 *(_recall(values[:, c]) for values in recall),
             )
             for c in measured.class_order(contents.cell)

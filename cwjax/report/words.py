@@ -137,18 +137,12 @@ def _scaled(value: float, sign: str) -> str:
     return f"{value + 0.0:{sign}.{4 if size < 10 else 2}f}"
 
 
-def mean_std(metric: Metric, summary: ScoreSummary, plus_minus: str = " ± ") -> str:
-    """`97.31 ± 0.52`; the standard deviation only where there is one.
-
-    Args:
-        metric: of the scores.
-        summary: their mean and standard deviation.
-        plus_minus: what stands between the two.
-    """
+def mean_std(metric: Metric, summary: ScoreSummary) -> str:
+    """`97.31 ± 0.52`; the standard deviation only where there is one."""
     if summary.mean is None:
         return UNDEFINED
     mean = score(metric, summary.mean)
-    return mean if summary.std is None else mean + plus_minus + score(metric, summary.std)
+    return mean if summary.std is None else f"{mean} ± {score(metric, summary.std)}"
 
 
 def interval(metric: Metric, bounds: Interval | None) -> str:
@@ -563,7 +557,7 @@ def _tuning_sentence(study: StudyComparison) -> str:
 
 def span(low: int, high: int) -> str:
     """`9`, or `7 to 360` where they differ."""
-    return f"{low}" if low == high else f"{low} to {high}"
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def listed_numbers(numbers: Sequence[int]) -> str:

@@ -81,13 +81,10 @@ def installed_versions(packages: Sequence[str]) -> dict[str, str]:
 
 def _packages_of(estimators: Estimators) -> tuple[str, ...]:
     """The packages that estimators, and those inside them, come from; scikit-learn first."""
-    outer = list(estimators.by_arm.values()) or [estimators.common]
+    outer = [each for each in (*estimators.by_arm.values(), estimators.common) if each is not None]
     inner = [value for each in outer for value in each.get_params(deep=True).values()]
-    modules = {
-        type(each).__module__.partition(".")[0]
-        for each in [*outer, *inner]
-        if hasattr(each, "get_params")
-    }
+    objects = [*outer, *(value for value in inner if hasattr(value, "get_params"))]
+    modules = {type(each).__module__.partition(".")[0] for each in objects}
     by_module = importlib.metadata.packages_distributions()
     others = {name for module in modules for name in by_module.get(module, ())}
     return ("scikit-learn", *sorted(others - {"scikit-learn", "cwjax"}))

@@ -68,7 +68,6 @@ class Planned:
     study: StudyFile  # the content of `study.json`
     num_expected: int  # runs, finished ones included, at the end or at the next look
     num_runs: int  # to be trained now
-    num_finished: int  # found in the directory, arms equal to others and post-hoc arms included
     num_epochs: int  # over the runs to be trained
     num_examples: int  # over their epochs
 
@@ -392,7 +391,6 @@ class _Driver:
             study=self.study,
             num_expected=len(state.expected),
             num_runs=len(missing),
-            num_finished=sum(map(self._directory.has_run, state.expected)),
             num_epochs=sum(run.num_epochs for run in missing) - epochs_done,
             num_examples=num_examples - examples_done,
         )

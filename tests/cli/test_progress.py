@@ -81,7 +81,6 @@ def events(plan: Plan) -> Iterator[Event]:
         study,
         num_expected=len(study.run_keys),
         num_runs=4,
-        num_finished=0,
         num_epochs=8,
         num_examples=400,
     )

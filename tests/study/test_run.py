@@ -73,7 +73,7 @@ def finished(events: list[Event]) -> Finished:
 def test_every_file_is_there_and_they_agree(tiny_config: StudyConfig, tmp_path: Path) -> None:
     events = run_all(tiny_config, tmp_path)
     planned = next(event for event in events if isinstance(event, Planned))
-    assert (planned.num_runs, planned.num_finished, planned.num_epochs) == (4, 0, 8)
+    assert (planned.num_runs, planned.num_epochs) == (4, 8)
     assert isinstance(events[-1], Finished)
     (cell,) = tiny_config.cells
     scores = pd.read_parquet(tmp_path / "scores.parquet")
