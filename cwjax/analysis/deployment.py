@@ -291,7 +291,9 @@ def deployment_facts(
                 place=each.place,
                 how=each.how,
                 metric=each.metric,
-                summaries={arm: _summary(list(by_seed.values())) for arm, by_seed in own.items()},
+                summaries={
+                    arm: ScoreSummary.of(list(by_seed.values())) for arm, by_seed in own.items()
+                },
                 differences={
                     pairing.treatment: judged[place, pairing.key]
                     for pairing in pairings
@@ -497,8 +499,3 @@ def _odds(logits: NDArray[np.float32], positive: int) -> FloatArray:
     """Logarithm of the odds of one of two classes: it orders as its probability does."""
     odds: FloatArray = logits[:, positive].astype(np.float64) - logits[:, 1 - positive]
     return odds
-
-
-def _summary(values: Sequence[float]) -> ScoreSummary:
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return ScoreSummary(float(np.mean(values)), std)

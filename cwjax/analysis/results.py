@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.intervals import Interval
 from cwjax.analysis.learning import LateGain
@@ -21,6 +23,14 @@ class ScoreSummary:
     mean: float | None
     std: float | None
     """Standard deviation over seeds; None for a single run."""
+
+    @classmethod
+    def of(cls, scores: Sequence[float]) -> ScoreSummary:
+        """Of one score per run; undefined without runs, or where a score is NaN."""
+        values = np.asarray(scores, np.float64)
+        if not (len(values) and np.isfinite(values).all()):
+            return cls(None, None)
+        return cls(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None)
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,8 @@ def main() -> None:
         lines += [f"    {looks}: (", *rows, "    ),"]
     lines += [
         "}",
-        '"""With looks or without: what is detected in 80% of cases at 95% confidence, in standard',
+        '"""With looks or without: the effect detected in 80% of cases at 95% confidence, in '
+        "standard",
         'deviations of the differences."""',
     ]
     path = Path(__file__).with_name("power_table.py")

@@ -1,4 +1,4 @@
-"""The installed command: `cwjax compare`, `cwjax sweep`, `cwjax report`."""
+"""The installed command `cwjax`, and those below it (`COMMANDS`)."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import LogLocator
 from cwjax.report import measured, words
 from cwjax.report.style import INK, MUTED, WIDTH, ArmStyle, panels, shorten, styled
 from cwjax.store.contents import CellContents
+from cwjax.store.examples import evenly
 from cwjax.store.schema import RunRecord
 
 MAX_CLASSES = 20
@@ -31,9 +32,7 @@ def classes(contents: CellContents, styles: Mapping[str, ArmStyle]) -> Figure:
 
     Counts and weights are those of the first seed; only permuted classes differ between seeds.
     """
-    order = measured.class_order(contents.cell)
-    if len(order) > MAX_CLASSES:
-        order = order[np.linspace(0, len(order) - 1, MAX_CLASSES).round().astype(int)]
+    order = evenly(measured.class_order(contents.cell), MAX_CLASSES)
     strip = _sample_strip(contents, order)
     left, right, gap = 0.75, 2.6, 0.12
     span = WIDTH - left - right

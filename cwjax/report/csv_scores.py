@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from cwjax.analysis.family import Pair, compare_family
 from cwjax.analysis.intervals import error_rate
 from cwjax.analysis.metrics import METRICS, Metric
@@ -240,7 +238,5 @@ def compare_scores(given: CsvScores, baseline: str, rules: Rules) -> StudyCompar
 
 
 def _summary(arm: ArmScores, metric: Metric) -> ArmSummary:
-    values = np.array(list(arm.scores.values()))
-    std = float(values.std(ddof=1)) if len(values) > 1 else None
-    score = ScoreSummary(float(values.mean()), std)
-    return ArmSummary("", arm.name, len(values), len(values), {metric.name: score})
+    score, number = ScoreSummary.of(list(arm.scores.values())), len(arm.scores)
+    return ArmSummary("", arm.name, number, number, {metric.name: score})

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cwjax.report.style import INK, ArmStyle, Panel, draw_lines, panels, shorten, styled
 from cwjax.store.contents import CellContents
+from cwjax.store.examples import evenly
 
 MAX_POINTS = 60
 """Points of a curve: of more epochs an even selection is drawn, with the first and the last."""
@@ -120,6 +121,4 @@ def _mean(curves: Sequence[np.ndarray]) -> np.ndarray:
 
 def _selection(num_epochs: int) -> np.ndarray:
     """Indices of the epochs that are drawn."""
-    return np.unique(
-        np.linspace(0, num_epochs - 1, min(num_epochs, MAX_POINTS)).round().astype(int)
-    )
+    return evenly(np.arange(num_epochs), MAX_POINTS)

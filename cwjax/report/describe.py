@@ -13,6 +13,7 @@ from cwjax.report import terminal, words
 from cwjax.report.page import Block, Code, Page, Paragraph, Remarks, section
 from cwjax.report.pages import load_matplotlib
 from cwjax.report.tables import Table
+from cwjax.store.examples import evenly
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from matplotlib.figure import Figure
@@ -174,8 +175,7 @@ def _draw(dataset: Dataset, labels: Sequence[int]) -> Figure:
         rows = figure.subplots(len(labels), 1, squeeze=False)[:, 0]
         for axes, label in zip(rows, labels, strict=True):
             members = np.flatnonzero(dataset.train_labels == label)
-            places = np.linspace(0, len(members) - 1, min(len(members), IMAGES_PER_CLASS))
-            images = dataset.inputs[members[places.round().astype(int)]]
+            images = dataset.inputs[evenly(members, IMAGES_PER_CLASS)]
             blank = np.full_like(images[:1], 255)
             missing = [blank[0]] * (IMAGES_PER_CLASS - len(images))
             strip = to_picture(np.concatenate([*images, *missing], axis=1))

@@ -31,6 +31,7 @@ from cwjax.report.style import (
     shorten,
     styled,
 )
+from cwjax.store.examples import evenly
 
 MAX_DRAWN = 500
 """Seeds of an arm that are drawn; of more an even selection, means and intervals are of all."""
@@ -138,10 +139,7 @@ def _difference_row(
 
 def selection(items: Sequence[Any]) -> Sequence[Any]:
     """The items that are drawn, at most `MAX_DRAWN`, evenly spaced."""
-    if len(items) <= MAX_DRAWN:
-        return items
-    places = np.linspace(0, len(items) - 1, MAX_DRAWN).round().astype(int)
-    return [items[place] for place in places]
+    return [items[place] for place in evenly(np.arange(len(items)), MAX_DRAWN)]
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,12 @@ def pick_examples(dataset: Dataset) -> Examples:
         return Examples(dataset.test_labels, no_images, nothing, no_images, nothing)
     samples = np.concatenate(
         [
-            _evenly(np.flatnonzero(dataset.train_labels == label), SAMPLES_PER_CLASS)
+            evenly(np.flatnonzero(dataset.train_labels == label), SAMPLES_PER_CLASS)
             for label in range(dataset.num_classes)
         ]
     )
     num_kept = max(1, MAX_TEST_BYTES // dataset.test_inputs[0].nbytes)
-    kept = _evenly(np.arange(len(dataset.test_labels), dtype=np.int32), num_kept)
+    kept = evenly(np.arange(len(dataset.test_labels), dtype=np.int32), num_kept)
     return Examples(
         test_labels=dataset.test_labels,
         test_images=dataset.test_inputs[kept],
@@ -65,7 +65,7 @@ def pick_examples(dataset: Dataset) -> Examples:
     )
 
 
-def _evenly(items: np.ndarray, number: int) -> np.ndarray:
+def evenly(items: np.ndarray, number: int) -> np.ndarray:
     """At most `number` of the items, the first and the last among them, in their order."""
     places = np.linspace(0, len(items) - 1, min(number, len(items)))
     picked: np.ndarray = items[places.round().astype(int)]

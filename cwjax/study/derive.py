@@ -372,21 +372,15 @@ def _summary(
 ) -> ArmSummary:
     """Mean and standard deviation over the runs that ended well; None where one is undefined."""
     ok = contents.ok_runs(arm)
-    scores = {}
-    for metric in METRICS:
-        values = np.array([record.scores[metric] for record in ok])
-        defined = len(values) > 0 and bool(np.isfinite(values).all())
-        scores[metric] = ScoreSummary(
-            mean=float(values.mean()) if defined else None,
-            std=float(values.std(ddof=1)) if defined and len(values) > 1 else None,
-        )
     settings = dict.fromkeys(name for record in ok for name in record.chosen)
     return ArmSummary(
         cell=contents.name,
         arm=arm,
         num_runs=num_runs,
         num_ok=len(ok),
-        scores=scores,
+        scores={
+            metric: ScoreSummary.of([record.scores[metric] for record in ok]) for metric in METRICS
+        },
         chosen={name: tuple(record.chosen[name] for record in ok) for name in settings},
         tuning=tuning,
     )

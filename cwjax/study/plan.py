@@ -160,7 +160,7 @@ class Plan:
     def sources(self) -> Mapping[RunKey, tuple[RunKey, ...]]:
         """For every run of the study the runs that it is made from, which stand before it.
 
-        None where it is trained. An arm whose row equals an earlier one's on a seed (a twin) is
+        Empty where it is trained. An arm whose row equals an earlier one's on a seed (a twin) is
         made from that one's run, a tuned arm from those of its candidates, a post-hoc arm from the
         run of `Design.post_hoc_parent`; twins and tuned runs are sources themselves.
         """
