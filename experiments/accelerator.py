@@ -29,7 +29,7 @@ import tyro
 from cwjax.cli import command_line
 from cwjax.config import CIFAR_LT, RuntimeConfig, TrainConfig
 from cwjax.errors import ConfigError
-from experiments.benchmark import write_json
+from cwjax.store.schema import to_json
 
 WorkName = Literal["cnn", "resnet32", "mlp"]
 Precision = Literal["float32", "tf32", "bf16"]
@@ -121,7 +121,7 @@ def main() -> int:
     for row in rows:
         print(_line(row, WORKS[flags.work]))
     if flags.json is not None:
-        write_json(flags.json, rows)
+        flags.json.write_bytes(to_json(rows))
     return 0
 
 

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -29,6 +28,7 @@ from rich.table import Table
 from cwjax.cli import command_line
 from cwjax.config import available_cores
 from cwjax.errors import ConfigError
+from cwjax.store.schema import to_json
 from experiments.peers import WORKS, Network, Row, WorkName
 from experiments.peers.process import Peer, measure_in_turns
 
@@ -72,7 +72,7 @@ def main() -> int:
     report = Report(machine(flags.threads), flags.work, needed_flop(network), rows)
     print_report(report)
     if flags.json is not None:
-        write_json(flags.json, report)
+        flags.json.write_bytes(to_json(report))
     return 0
 
 
@@ -94,16 +94,6 @@ def machine(num_cores: int) -> dict[str, str]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
-
-
-def write_json(path: Path, report: object) -> None:
-    """Writes a dataclass as indented JSON.
-
-    Args:
-        path: of the file.
-        report: the dataclass.
-    """
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
 
 
 def processor_name() -> str:

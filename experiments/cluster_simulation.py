@@ -49,6 +49,7 @@ from cwjax.training.runs import (
     RunsStarted,
     StepsFinished,
 )
+from experiments.peers import peak_mib
 
 Result = TypeVar("Result")
 
@@ -247,7 +248,7 @@ def main(flags: Flags) -> None:
 
 
 def _tell(num_runs: int, num_events: int, seconds: float, cpu: float) -> None:
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    memory = peak_mib(resource.getrusage(resource.RUSAGE_SELF))
     print(
         f"{seconds:5.0f} s: {num_runs} runs, {num_events / seconds:,.0f} events/s, driver busy "
         f"{cpu / seconds:.0%}, {1e3 * cpu / max(num_runs, 1):.2f} ms a run, "

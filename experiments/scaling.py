@@ -29,7 +29,8 @@ import numpy as np
 from cwjax.cli import command_line
 from cwjax.config import available_cores
 from cwjax.errors import ConfigError
-from experiments.benchmark import machine, write_json
+from cwjax.store.schema import to_json
+from experiments.benchmark import machine
 from experiments.peers import Repeat, Row, peak_mib
 from experiments.peers.process import Peer, measure_in_turns, progress
 
@@ -134,7 +135,7 @@ def main() -> int:
             cost = statistics.median(_microseconds(row))
             print(f"{size:24,}  {cost:34.2f}  {max(r.peak_memory_mib for r in row.repeats):8,.0f}")
     if flags.json is not None:
-        write_json(flags.json, Report(machine(flags.threads), rows))
+        flags.json.write_bytes(to_json(Report(machine(flags.threads), rows)))
     if flags.plot is not None:
         from experiments.cost_figure import cost_figure  # matplotlib takes a second
 

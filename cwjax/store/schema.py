@@ -1,6 +1,6 @@
 """Every file of a study's directory as a dataclass, to bytes and back.
 
-Only this module knows JSON: whatever is read is checked against the types here, and a file of
+Whatever is read is checked against the types here, and a file of
 another shape is a `ConfigError` that names the file and the field.
 
 A field that is added later needs a default, so that older directories still read; a change of

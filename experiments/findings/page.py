@@ -204,19 +204,10 @@ def secondary(name: str, arm: str, metric: str, data: str = "") -> str:
     )
 
 
-def single_runs(name: str, arm: str) -> np.ndarray:
-    """The primary score of every run of an arm, a fraction in percent."""
+def single_runs(name: str, arm: str, metric: str) -> pd.Series:
+    """A score of every run of an arm."""
     scores = kept(name).scores
-    return 100 * scores.loc[scores["arm"] == arm, kept(name).comparison.metric.name].to_numpy()
-
-
-def largest_of_pairs(name: str, baseline: str, treatment: str) -> float:
-    """How far a run of the treatment lies above one of the baseline at most, whatever the seeds.
-
-    In points; who trains each once may see any of these pairs.
-    """
-    found: float = single_runs(name, treatment).max() - single_runs(name, baseline).min()
-    return found
+    return scores.loc[scores["arm"] == arm, metric]
 
 
 @dataclass(frozen=True)
@@ -294,7 +285,6 @@ def render() -> str:
         arms_table=arms_table,
         secondary=secondary,
         single_runs=single_runs,
-        largest_of_pairs=largest_of_pairs,
         with_looks=with_looks,
         fixed_splits=[name for name in kept_studies() if split_sizes(kept(name).study) is None],
     )
