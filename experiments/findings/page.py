@@ -246,8 +246,9 @@ def with_looks(name: str) -> WithLooks:
 
 
 def minutes(name: str) -> str:
-    """How long the study trained, to two digits."""
-    return f"{kept(name).minutes:.2g}"
+    """How long the study trained, to two digits or whole minutes."""
+    value = kept(name).minutes
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def kept_studies() -> list[str]:
