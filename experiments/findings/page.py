@@ -210,6 +210,14 @@ def single_runs(name: str, arm: str, metric: str) -> pd.Series:
     return scores.loc[scores["arm"] == arm, metric]
 
 
+def keras_runs(arm: str) -> str:
+    """`99.10 and 99.05`: the accuracies of the notebook's own runs in Keras, in percent."""
+    runs = pd.read_csv(ROOT / "notebook" / "keras.csv")
+    return words.listed(
+        [f"{100 * score:.2f}" for score in runs.loc[runs["arm"] == arm, "accuracy"]]
+    )
+
+
 @dataclass(frozen=True)
 class WithLooks:
     """A study that trained all its seeds, judged once more as if its results had been read early.
@@ -287,6 +295,7 @@ def render() -> str:
         secondary=secondary,
         single_runs=single_runs,
         with_looks=with_looks,
+        keras_runs=keras_runs,
         fixed_splits=[name for name in kept_studies() if split_sizes(kept(name).study) is None],
     )
     return environment.get_template("page.md.jinja").render()
