@@ -308,5 +308,4 @@ def conclude(finished: Finished, directory: Path, *, quiet: bool) -> int:
     if not quiet:
         terminal.print_comparison(comparison)
         terminal.say(f"files: {directory}")
-    failed = terminal.print_failures(comparison)
-    return 1 if failed or not comparison.num_ok_runs else 0
+    return terminal.print_failures(comparison)

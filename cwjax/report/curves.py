@@ -75,9 +75,7 @@ def paired_curves(contents: CellContents, styles: Mapping[str, ArmStyle]) -> Fig
 
 def _draw_runs(panel: Panel, curves: Sequence[np.ndarray], style: ArmStyle) -> None:
     """A thin line per run; `curves` are fractions by epoch, drawn in percent."""
-    lines = [
-        (epochs + 1, 100 * curve[epochs]) for curve in curves for epochs in [_selection(len(curve))]
-    ]
+    lines = [_drawn(curve) for curve in curves]
     if lines:
         draw_lines(panel.axis, lines, style.color, alpha=0.65)
 
@@ -119,6 +117,7 @@ def _mean(curves: Sequence[np.ndarray]) -> np.ndarray:
     return mean
 
 
-def _selection(num_epochs: int) -> np.ndarray:
-    """Indices of the epochs that are drawn."""
-    return evenly(np.arange(num_epochs), MAX_POINTS)
+def _drawn(curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs, from 1, and values in percent: of a long curve those that are drawn."""
+    epochs = evenly(np.arange(len(curve)), MAX_POINTS)
+    return epochs + 1, 100 * curve[epochs]

@@ -110,13 +110,17 @@ class _Console(Console):
         raise  # the BrokenPipeError that is being handled
 
 
-def print_failures(study: StudyComparison) -> bool:
-    """A line on standard error for each run that failed, now or before; whether there is one."""
+def print_failures(study: StudyComparison) -> int:
+    """A line on standard error for each run that failed, now or before.
+
+    Returns:
+        The exit code: 1 where a run failed or none ended well.
+    """
     many_cells = len(study.cells) > 1
     failed = [(cell.cell, failure) for cell in study.cells for failure in cell.failures]
     for cell, failure in failed:
         say(words.failure_line(cell, failure, many_cells=many_cells), sys.stderr)
-    return bool(failed)
+    return 1 if failed or not study.num_ok_runs else 0
 
 
 def say(text: str, file: TextIO | None = None, style: str = "") -> None:

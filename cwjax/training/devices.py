@@ -113,7 +113,7 @@ def checked(runtime: RuntimeConfig, precision: str) -> DeviceFacts:
     return DeviceFacts(
         platform=device.platform,
         device_kind=device.device_kind,
-        cpu_threads=int(os.environ.get(THREADS, default_threads())) if on_cpu else None,
+        cpu_threads=default_threads() if on_cpu else None,
         jax_flags={
             name: value for name, value in flags_now.items() if value != _NUMBER_FLAGS[name]
         },

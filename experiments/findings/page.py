@@ -12,11 +12,10 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from cwjax.analysis.family import Comparison, conclude
+from cwjax.analysis.family import Comparison
 from cwjax.analysis.looks import default_looks
 from cwjax.analysis.metrics import METRICS
 from cwjax.analysis.results import ArmSummary, StudyComparison
-from cwjax.analysis.rules import rules_for
 from cwjax.report import words
 from cwjax.report.markdown import markdown_table
 from cwjax.report.tables import Table
@@ -241,8 +240,7 @@ def with_looks(name: str) -> WithLooks:
     looks = default_looks(len(study.seeds), study.analysis.confidence)
     looked = progress(replace(study, looks=looks, judgings=()), runs)
     assert looked.judged is not None
-    rules = rules_for(study.analysis, study.analysis.metric)
-    found = {entry.pairing: conclude(entry, rules).verdict for entry in looked.judged.comparisons}
+    found = {entry.pairing: entry.verdict for entry in looked.judged.comparisons}
     family = [e for e in kept(name).comparison.comparisons if not e.pairing.control]
     changed = tuple(
         f"{entry.pairing.treatment} (p = {words.p_value(entry.judged.p)})"
