@@ -11,7 +11,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    {"cwjax.errors", "cwjax.config", "cwjax.randomness"},
+    {"cwjax.errors", "cwjax.config", "cwjax.processes", "cwjax.randomness"},
     {"cwjax.data", "cwjax.arms"},
     {"cwjax.models"},
     {"cwjax.training"},

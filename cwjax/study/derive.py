@@ -6,9 +6,11 @@ Reads the directory only, so it can be derived again at any time, without JAX an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,7 @@ from cwjax.analysis.family import Comparison, JudgedStudy, Seeds, conclude
 from cwjax.analysis.intervals import Interval, error_rate
 from cwjax.analysis.learning import LateGain, late_gain
 from cwjax.analysis.looks import judge_again
-from cwjax.analysis.metrics import METRICS
+from cwjax.analysis.metrics import METRICS, Metric
 from cwjax.analysis.new_test_sets import Contributions, contributions, interval_from
 from cwjax.analysis.pairing import family_size
 from cwjax.analysis.results import (
@@ -37,6 +39,7 @@ from cwjax.analysis.stats import trend
 from cwjax.arms.arm import NULL_CONTROL
 from cwjax.config import available_cores
 from cwjax.errors import ConfigError
+from cwjax.processes import new_pool, submit
 from cwjax.report.pages import Figures, write_cell_report, write_study_report
 from cwjax.store.contents import CellContents, read_cell, refuse_foreign_runs
 from cwjax.store.directory import StudyDirectory
@@ -56,6 +59,12 @@ from cwjax.study.judge import (
 from cwjax.study.tables import class_scores_table, history_table, scores_table, to_parquet
 from cwjax.training.runs import RunKey
 
+WORTH_PROCESSES = 300
+"""Runs of a study of several cells from which on each core reports a cell.
+
+A run takes about 12 ms to read and draw, a process two seconds to start.
+"""
+
 
 def derive(
     directory: StudyDirectory,
@@ -64,8 +73,8 @@ def derive(
 ) -> StudyComparison:
     """Writes every derived file of a directory, and in `study.json` that it has been judged.
 
-    The scores of all cells are compared first, then one cell after the other is read with its
-    logits, so that memory does not grow with the number of cells.
+    The scores of all cells are compared first. Then each cell is read with its logits, one after
+    the other or in larger studies one per core, so that memory does not grow with their number.
 
     Args:
         directory: held by this process; its runs are all stored or have failed.
@@ -80,16 +89,12 @@ def derive(
     known, study = study, with_judging(study)
     if study != known:
         directory.write_study(study)
-    parts, classes, histories = [], [], []
-    answers = {facts.cell: facts for facts in deployment}
-    for contents, part in _cells(directory, study, runs, state):
-        parts.append(part)
-        if contents.records:
-            classes.append(class_scores_table(contents.records, contents.class_names))
-            if any(record.history for record in contents.records):
-                histories.append(history_table(contents.records))
-            write_cell_report(directory, contents, part, figures, answers.get(contents.name))
-    comparison = _joined(study, parts)
+    cells, answers = _scored_cells(study, runs, state), {facts.cell: facts for facts in deployment}
+    derive_cell = partial(_derive_cell, directory, study, figures, answers, METRICS)
+    derived = _each(derive_cell, cells, len(runs))
+    classes = [cell.class_scores for cell in derived if cell.class_scores is not None]
+    histories = [cell.history for cell in derived if cell.history is not None]
+    comparison = _joined(study, [cell.part for cell in derived])
     scores = scores_table(study, state.expected, runs)
     directory.write_bytes("scores.parquet", to_parquet(scores))
     for name, tables in (("class_scores", classes), ("history", histories)):
@@ -115,7 +120,8 @@ def compare(directory: StudyDirectory) -> StudyComparison:
     study = directory.known_study()
     runs, state = _complete(directory, study)
     study = with_judging(study)
-    return _joined(study, [part for _, part in _cells(directory, study, runs, state)])
+    cells = _scored_cells(study, runs, state)
+    return _joined(study, [_part(read_cell(directory, study, cell.name), cell) for cell in cells])
 
 
 def read_headers(directory: StudyDirectory, study: StudyFile) -> Runs:
@@ -162,10 +168,33 @@ def _joined(study: StudyFile, parts: Sequence[StudyComparison]) -> StudyComparis
     return join(parts, _trends(study, compared))
 
 
-def _cells(
-    directory: StudyDirectory, study: StudyFile, runs: Runs, state: Progress
-) -> Iterator[tuple[CellContents, StudyComparison]]:
-    """One cell after the other: its contents, and its part of the study's comparisons."""
+@dataclass(frozen=True)
+class _ScoredCell:
+    """What the scores of a study say of one cell; the rest of its part takes the cell's logits.
+
+    Attributes:
+        name: of the cell.
+        compared: as they were judged.
+        secondary: on the other metrics.
+        design: of the study.
+        family_size: of the study.
+        bad_runs: of the cell.
+        num_runs: arm -> runs that belong to the study.
+        tuning: arm -> the settings that it was chosen among, if it was tuned.
+    """
+
+    name: str
+    compared: tuple[Comparison, ...]
+    secondary: tuple[Comparison, ...]
+    design: DesignFacts
+    family_size: int
+    bad_runs: tuple[BadRunFact, ...]
+    num_runs: dict[str, int]
+    tuning: dict[str, TuningFacts | None]
+
+
+def _scored_cells(study: StudyFile, runs: Runs, state: Progress) -> list[_ScoredCell]:
+    """Every cell of a study, as far as scores alone tell."""
     primary = state.judged or judge(study, runs, study.analysis.metric)
     secondary = [
         entry
@@ -173,51 +202,116 @@ def _cells(
         if metric != study.analysis.metric
         for entry in judge(study, runs, metric, num_looks=state.num_looks).comparisons
     ]
-    rules = rules_for(study.analysis, study.analysis.metric)
-    design = _design_facts(study, state, primary)
-    size = family_size(study_pairings(study))
     num_runs = Counter((key.cell, key.arm) for key in state.expected)
     expected = frozenset(state.expected)
-    for name in study.cells:
-        contents = read_cell(directory, study, name)
-        contributed = _Contributions(contents)
-        yield (
-            contents,
-            StudyComparison(
-                metric=METRICS[study.analysis.metric],
-                confidence=study.analysis.confidence,
-                smallest_effect=study.analysis.smallest_effect,
-                baseline=study.baseline,
-                arms=study.arm_names,
-                seeds=study.seeds,
-                family_size=size,
-                design=design,
-                num_ok_runs=sum(record.status == "ok" for record in contents.records),
-                bad_runs=_bad_runs(study, state, runs, name),
-                cells=(_cell_facts(contents),),
-                summaries=tuple(
-                    _summary(
-                        contents,
-                        arm,
-                        num_runs[name, arm],
-                        _tuning(study, expected, runs, name, arm),
-                    )
-                    for arm in contents.arms
-                ),
-                comparisons=tuple(
-                    conclude(
-                        entry,
-                        rules,
-                        new_test_sets=contributed.interval(entry),
-                        splits_are_new=design.splits_are_new,
-                        deterministic=_is_deterministic(contents, entry),
-                    )
-                    for entry in primary.comparisons
-                    if entry.pairing.cell == name
-                ),
-                secondary=tuple(entry for entry in secondary if entry.pairing.cell == name),
-            ),
+    return [
+        _ScoredCell(
+            name=cell,
+            compared=tuple(entry for entry in primary.comparisons if entry.pairing.cell == cell),
+            secondary=tuple(entry for entry in secondary if entry.pairing.cell == cell),
+            design=_design_facts(study, state, primary),
+            family_size=family_size(study_pairings(study)),
+            bad_runs=_bad_runs(study, state, runs, cell),
+            num_runs={arm: num_runs[cell, arm] for arm in study.arm_names},
+            tuning={arm: _tuning(study, expected, runs, cell, arm) for arm in study.arm_names},
         )
+        for cell in study.cells
+    ]
+
+
+def _part(contents: CellContents, cell: _ScoredCell) -> StudyComparison:
+    """A cell's part of the study's comparisons."""
+    study = contents.study
+    rules = rules_for(study.analysis, study.analysis.metric)
+    contributed = _Contributions(contents)
+    return StudyComparison(
+        metric=METRICS[study.analysis.metric],
+        confidence=study.analysis.confidence,
+        smallest_effect=study.analysis.smallest_effect,
+        baseline=study.baseline,
+        arms=study.arm_names,
+        seeds=study.seeds,
+        family_size=cell.family_size,
+        design=cell.design,
+        num_ok_runs=sum(record.status == "ok" for record in contents.records),
+        bad_runs=cell.bad_runs,
+        cells=(_cell_facts(contents),),
+        summaries=tuple(
+            _summary(contents, arm, cell.num_runs[arm], cell.tuning[arm]) for arm in contents.arms
+        ),
+        comparisons=tuple(
+            conclude(
+                entry,
+                rules,
+                new_test_sets=contributed.interval(entry),
+                splits_are_new=cell.design.splits_are_new,
+                deterministic=_is_deterministic(contents, entry),
+            )
+            for entry in cell.compared
+        ),
+        secondary=cell.secondary,
+    )
+
+
+@dataclass(frozen=True)
+class _DerivedCell:
+    """What the whole study's files need of a cell whose own are written."""
+
+    part: StudyComparison
+    class_scores: pd.DataFrame | None
+    history: pd.DataFrame | None
+
+
+def _derive_cell(
+    directory: StudyDirectory,
+    study: StudyFile,
+    figures: Figures,
+    answers: Mapping[str, DeploymentFacts],
+    metrics: Mapping[str, Metric],
+    cell: _ScoredCell,
+) -> _DerivedCell:
+    """Reads a cell and writes its report.
+
+    Args:
+        directory: of the study.
+        study: what it is.
+        figures: format of the files in `figures/`.
+        answers: cell -> what was asked about its models in use, if anything.
+        metrics: of the process that asks, which may have registered more.
+        cell: what its scores say.
+    """
+    METRICS.update(metrics)
+    contents = read_cell(directory, study, cell.name)
+    part = _part(contents, cell)
+    if not contents.records:
+        return _DerivedCell(part, None, None)
+    write_cell_report(directory, contents, part, figures, answers.get(cell.name))
+    has_history = any(record.history for record in contents.records)
+    return _DerivedCell(
+        part,
+        class_scores_table(contents.records, contents.class_names),
+        history_table(contents.records) if has_history else None,
+    )
+
+
+def _each(
+    derive_cell: Callable[[_ScoredCell], _DerivedCell], cells: Sequence[_ScoredCell], num_runs: int
+) -> list[_DerivedCell]:
+    """Calls a function with each of the cells; in processes if that is quicker."""
+    num_processes = min(available_cores(), len(cells))
+    if num_processes == 1 or num_runs < WORTH_PROCESSES:
+        return [derive_cell(cell) for cell in cells]
+    pool = new_pool(num_processes)
+    try:
+        waiting = [submit(pool, derive_cell, cell) for cell in cells]
+        return [future.result() for future in waiting]
+    except BrokenProcessPool as error:
+        raise ConfigError(
+            "a process that drew the report was killed, often for want of memory: `cwjax report` "
+            "on fewer cores (`taskset -c 0 cwjax report DIR`) needs less"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _design_facts(study: StudyFile, state: Progress, primary: JudgedStudy) -> DesignFacts:

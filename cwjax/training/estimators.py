@@ -6,19 +6,13 @@ them map into memory. One that is killed takes no other run with it.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import re
-import signal
-import sys
 import threading
-import types
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +28,7 @@ from cwjax.config import RuntimeConfig, available_cores
 from cwjax.data.dataset import Dataset, Inputs
 from cwjax.errors import ConfigError, one_line
 from cwjax.models.estimators import Estimators, deciding, weight_parameter
+from cwjax.processes import new_pool, submit
 from cwjax.randomness import Purpose, rng
 from cwjax.training.runs import (
     ChunkState,
@@ -48,8 +43,6 @@ from cwjax.training.runs import (
 
 SMALLEST_PROBABILITY = 1e-7
 """Logits are logarithms of probabilities that are at least this."""
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Floats = npt.NDArray[np.float32]
 
@@ -197,44 +190,14 @@ class _Worker:
 
     def _submit(self, task: Task) -> Future[Outcome]:
         if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_prepare)
-        with _hidden_main():
-            return self._pool.submit(fit, task)
+            self._pool = new_pool(1)
+        return submit(self._pool, fit, task)
 
     def close(self) -> None:
         """Ends the process after its current run."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
-
-
-@contextmanager
-def _hidden_main() -> Iterator[None]:
-    """Processes that start meanwhile do not run the user's script again.
-
-    They need nothing of it: what it defines travels within the pickled estimator.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-def _prepare() -> None:
-    """The start of a process: it ignores Ctrl-C, which its parent answers, and ends with that."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(dict.fromkeys(_THREADS, "1"))  # for libraries that are loaded later
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def fit(task: Task) -> Outcome:

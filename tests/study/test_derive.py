@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -96,7 +98,9 @@ def test_every_run_has_its_row(sweep: StudyDirectory) -> None:
         assert set(sizes) == {rows_of_run}
 
 
-def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_runs_give_the_same_bytes_in_one_process_and_in_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_study(tmp_path, SWEEP_EFFECTS[:2], 2, data=SWEEP[:2])
     directory = StudyDirectory(tmp_path)
     derive(directory)
@@ -111,6 +115,25 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     }
     derive(directory)
     assert derived() == first
+    monkeypatch.setattr("cwjax.study.derive.WORTH_PROCESSES", 1)
+    monkeypatch.setattr("cwjax.study.derive.available_cores", lambda: 2)
+    monkeypatch.setattr("cwjax.study.derive.write_cell_report", None)  # of this process
+    derive(directory)
+    assert derived() == first
+
+
+def test_a_process_that_is_killed_is_said_in_one_line(
+    sweep: StudyDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cwjax.study.derive.WORTH_PROCESSES", 1)
+    monkeypatch.setattr("cwjax.study.derive.available_cores", lambda: 2)
+    monkeypatch.setattr("cwjax.study.derive._derive_cell", killed)
+    with pytest.raises(ConfigError, match="a process that drew the report was killed"):
+        derive(sweep)
+
+
+def killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_comparing_writes_nothing(sweep: StudyDirectory) -> None:
