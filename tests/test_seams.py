@@ -129,6 +129,9 @@ def test_wrong_names_are_told_with_the_toys_among_the_choices(config: StudyConfi
         parse_arm("enett")
     with pytest.raises(ConfigError, match="there is a metric 'median_recall' already"):
         metrics.register(median_recall.METRIC, median_recall.formula)
+    promising = dataclasses.replace(median_recall.METRIC, name="another", new_test_sets=True)
+    with pytest.raises(ConfigError, match="another has new_test_sets=True, but nothing says"):
+        metrics.register(promising, median_recall.formula)
 
 
 def test_toys_are_gone_after_a_test(config: StudyConfig) -> None:

@@ -114,10 +114,10 @@ _TABLE: tuple[tuple[Metric, Formula], ...] = (
     ),
 )
 
-METRICS: dict[str, Metric] = {}
+METRICS = {metric.name: metric for metric, _ in _TABLE}
 """Every score of a run, by the name of its column; a new metric is one more row of the table."""
 
-_FORMULAS: dict[str, Formula] = {}
+_FORMULAS = {metric.name: formula for metric, formula in _TABLE}
 
 
 def register(metric: Metric, formula: Formula) -> None:
@@ -128,15 +128,17 @@ def register(metric: Metric, formula: Formula) -> None:
         formula: its score of a test set.
 
     Raises:
-        ConfigError: the name is taken.
+        ConfigError: the name is taken, or an interval over new test sets is promised, which needs
+            what each example contributes (`new_test_sets.py`).
     """
     if metric.name in METRICS:
         raise ConfigError(f"there is a metric {metric.name!r} already: give another name")
+    if metric.new_test_sets:
+        raise ConfigError(
+            f"{metric.name} has new_test_sets=True, but nothing says what each test example "
+            "contributes: leave it out"
+        )
     METRICS[metric.name], _FORMULAS[metric.name] = metric, formula
-
-
-for _metric, _formula in _TABLE:
-    register(_metric, _formula)
 
 
 def find_metric(name: str) -> Metric:

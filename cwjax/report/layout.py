@@ -56,27 +56,12 @@ def cell_page(
         deployment: what was asked about its models in use, if anything.
         with_pdf: whether figures are drawn as PDF too.
     """
-    study, cell = contents.study, contents.cell
     studio = Studio(contents.arms, contents.baseline, with_pdf=with_pdf)
     drawn = figures.comparison_figures(studio, contents, part)
-    post_hoc = {arm.name for arm in study.arms if arm.kind == "post_hoc"}
-    untrained = [
-        arm
-        for arm in contents.arms
-        if (arm in post_hoc if study.estimators else not _has_history(contents, arm))
-    ]
-    learning = figures.training_figures(studio, contents)
-    no_curves = (
-        "Estimators are trained in one go: there are no learning curves."
-        if study.estimators
-        else "No run was trained to its end."
-    )
-    computed = f"Computed from another arm's runs and not trained: {words.listed(untrained)}."
-    short = words.stages_note(measured.stage_steps(contents))
     runs = tables.runs(contents)
     num_runs = words.count(len(runs.rows), "run")
     return Page(
-        title=measured.cell_title(cell),
+        title=measured.cell_title(contents.cell),
         headline=words.headline(part),
         lead=_lead(part, _data_sentence(contents)),
         opening=_differences(part),
@@ -94,19 +79,38 @@ def cell_page(
             *section("figures", "In pictures", drawn),
             *([] if deployment is None else deployment_section(deployment, part, studio)),
             *section("classes", "Class by class", tables.classes(contents)),
-            *section(
-                "training",
-                "Training",
-                learning or Paragraph(no_curves),
-                tables.stages(contents),
-                Remarks((f"Note: {short}.",)) if short else None,
-                Paragraph(computed) if untrained else None,
-            ),
-            *_how_measured(study, contents.name),
+            *_training(contents, studio),
+            *_how_measured(contents.study, contents.name),
             *section("runs", "Every run", Folded(f"The scores of {num_runs}", (runs,))),
         ),
         styles=studio.styles,
-        up=None if len(study.cells) == 1 else ("the whole study", "../../report.html"),
+        up=None if len(contents.study.cells) == 1 else ("the whole study", "../../report.html"),
+    )
+
+
+def _training(contents: CellContents, studio: Studio) -> list[Section]:
+    """How the runs learned, and which were not trained at all."""
+    study = contents.study
+    post_hoc = {arm.name for arm in study.arms if arm.kind == "post_hoc"}
+    untrained = [
+        arm
+        for arm in contents.arms
+        if (arm in post_hoc if study.estimators else not _has_history(contents, arm))
+    ]
+    no_curves = (
+        "Estimators are trained in one go: there are no learning curves."
+        if study.estimators
+        else "No run was trained to its end."
+    )
+    computed = f"Computed from another arm's runs and not trained: {words.listed(untrained)}."
+    short = words.stages_note(measured.stage_steps(contents))
+    return section(
+        "training",
+        "Training",
+        figures.training_figures(studio, contents) or Paragraph(no_curves),
+        tables.stages(contents),
+        Remarks((f"Note: {short}.",)) if short else None,
+        Paragraph(computed) if untrained else None,
     )
 
 
