@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from matplotlib.figure import Figure
 
-from cwjax.report.style import BLUE, MUTED, panels, styled, to_svg
+from cwjax.report.style import BLUE, MUTED, align, panels, styled, to_svg
 
 Ladders: TypeAlias = dict[str, dict[int, list[float]]]
 """What grows -> its size -> microseconds per example of a run, in each repeat."""
@@ -37,8 +37,8 @@ def _draw(ladders: Ladders) -> Figure:
         axis.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
         axis.minorticks_off()
         axis.set_ylim(bottom=0)
-        axis.grid(axis="y")
         axis.set_xlabel(title)
         if panel.starts_row:
             axis.set_ylabel("relative cost of an\nexample of a run")
+    align(made, share_x=False, grid="y")
     return figure

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from cwjax.report import measured, words
-from cwjax.report.style import INK, MUTED, WIDTH, ArmStyle, panels, shorten, styled
+from cwjax.report.style import INK, MUTED, WIDTH, ArmStyle, align, panels, shorten, styled
 from cwjax.store.contents import CellContents
 from cwjax.store.examples import evenly
 from cwjax.store.schema import RunRecord
@@ -172,14 +172,14 @@ def recall_differences(
         mean = difference.mean(axis=0)
         axis.plot(mean, places, style.marker, color=style.color, markersize=4.5, **edge)
         axis.set_title(shorten(arm))
-        axis.grid(axis="x")
-        if not few and panel.starts_row:
+        axis.set_ylim(len(order) - 0.4, -0.6)
+        if panel.starts_row and few:
+            axis.set_yticks(range(len(order)), labels)
+        elif panel.starts_row:
             axis.set_ylabel("classes, from head to tail")
         if panel.ends_column:
             axis.set_xlabel("difference in recall, points")
-    made[0].axis.set_ylim(len(order) - 0.4, -0.6)  # of all panels, as are the ticks
-    if few:
-        made[0].axis.set_yticks(range(len(order)), labels)
+    align(made, grid="x")
     return figure
 
 
@@ -213,10 +213,12 @@ def confusion_matrices(contents: CellContents) -> Figure:
                 axis.text(x, y, text, ha="center", va="center", fontsize=6.5, color=color)
         if panel.starts_row:
             axis.set_ylabel("true class")
+            if len(order) <= 30:
+                axis.set_yticks(range(len(order)), names)
         if panel.ends_column:
             axis.set_xlabel("predicted class")
-        axis.tick_params(axis="x", labelrotation=0 if wide < 3 else 90)
-    if len(order) <= 30:
-        made[0].axis.set_xticks(range(len(order)), names)
-        made[0].axis.set_yticks(range(len(order)), names)
+            if len(order) <= 30:
+                axis.set_xticks(range(len(order)), names)
+            axis.tick_params(axis="x", labelrotation=0 if wide < 3 else 90)
+    align(made, grid=None)
     return figure

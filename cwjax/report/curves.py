@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cwjax.report.style import INK, ArmStyle, Panel, draw_lines, panels, shorten, styled
+from cwjax.report.style import INK, ArmStyle, Panel, align, draw_lines, panels, shorten, styled
 from cwjax.store.contents import CellContents
 from cwjax.store.examples import evenly
 
@@ -42,6 +42,7 @@ def learning_curves(contents: CellContents, styles: Mapping[str, ArmStyle]) -> F
             axis.plot(np.arange(1, len(mean) + 1), 100 * mean, color=style.color, lw=1.6)
         _draw_mean(panel, curves)
         _label(panel, arm, "balanced validation\naccuracy, %")
+    align(made, grid="y")
     return figure
 
 
@@ -70,6 +71,7 @@ def paired_curves(contents: CellContents, styles: Mapping[str, ArmStyle]) -> Fig
         if differences:
             _draw_mean(panel, differences)
         _label(panel, arm, "difference,\npercentage points")
+    align(made, grid="y")
     return figure
 
 
@@ -87,10 +89,9 @@ def _draw_mean(panel: Panel, curves: Sequence[np.ndarray]) -> None:
 
 
 def _label(panel: Panel, arm: str, quantity: str) -> None:
-    """Title, grid and the labels of the outer axes."""
+    """Title and the labels of the outer axes."""
     axis = panel.axis
     axis.set_title(shorten(arm))
-    axis.grid(axis="y")
     if panel.ends_column:
         axis.set_xlabel("epoch")
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))

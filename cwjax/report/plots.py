@@ -26,6 +26,7 @@ from cwjax.report.style import (
     VERMILION,
     WIDTH,
     ArmStyle,
+    align,
     draw_lines,
     panels,
     shorten,
@@ -226,9 +227,9 @@ def slopes(
         left, right = axis.get_xticklabels()  # aligned so that long names stay within the panel
         left.set_horizontalalignment("left")
         right.set_horizontalalignment("right")
-        axis.grid(axis="y")
         if panel.starts_row:
             axis.set_ylabel(score_label(metric))
+    align(made, share_x=False, grid="y")
     return figure
 
 
@@ -265,9 +266,9 @@ def test_priors(scores: Sequence[DeploymentScore], styles: Mapping[str, ArmStyle
         panel.axis.set_title(f"logits {how}")
         panel.axis.set_xticks(range(len(shown)), [shorten(score.place, 14) for score in shown])
         panel.axis.set_xlim(-0.4, len(shown) - 0.6)
-        panel.axis.grid(axis="y")
         if panel.starts_row:
             panel.axis.set_ylabel(score_label(shown[0].metric))
+    align(made, grid="y")
     made[0].axis.legend(fontsize=7.5, frameon=False)
     return figure
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import matplotlib
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
@@ -136,12 +137,14 @@ def panels(
 ) -> tuple[Figure, list[Panel]]:
     """A figure of equal panels in rows of three or four; labels stand left and below.
 
+    When all is drawn, `align` gives them common scales.
+
     Args:
         number: of panels.
         height: of one panel, in inches.
         left: room for the labels of the y axis, which all panels share, in inches.
         bottom: room for the labels of the x axis, in inches.
-        share_x: whether they share the x axis too, and its labels stand below each column only.
+        share_x: whether the labels of the x axis stand below each column only.
     """
     per_row = 4 if number in (4, 7, 8) or number > 9 else 3
     columns, rows = min(number, per_row), -(-number // per_row)
@@ -153,17 +156,48 @@ def panels(
     for index in range(number):
         row, column = divmod(index, columns)
         y = total - title - height - row * (height + row_gap)
-        shared: dict[str, Any] = {}
-        if made:
-            shared = {"sharey": made[0].axis} | ({"sharex": made[0].axis} if share_x else {})
         axis = figure.add_axes(
-            ((left + column * pitch) / width, y / total, (pitch - gap) / width, height / total),
-            **shared,
+            ((left + column * pitch) / width, y / total, (pitch - gap) / width, height / total)
         )
-        panel = Panel(axis, column == 0, not share_x or index + columns >= number)
-        axis.tick_params(labelleft=panel.starts_row, labelbottom=panel.ends_column)
-        made.append(panel)
+        made.append(Panel(axis, column == 0, not share_x or index + columns >= number))
     return figure, made
+
+
+def align(made: Sequence[Panel], *, share_x: bool = True, grid: Literal["x", "y"] | None) -> None:
+    """Gives panels one scale, which holds what each of them shows.
+
+    Labels and ticks stand at the outer panels; inner ones have only the lines of the grid.
+    Matplotlib's own shared axes would take time that grows with the square of their number.
+
+    Args:
+        made: the panels, with all that is drawn in them.
+        share_x: whether they have the x axis in common too; the y axis always.
+        grid: across which axis there are lines.
+    """
+    _align(made, "y", [panel.starts_row for panel in made], with_grid=grid == "y")
+    if share_x:
+        _align(made, "x", [panel.ends_column for panel in made], with_grid=grid == "x")
+
+
+def _align(
+    made: Sequence[Panel], name: Literal["x", "y"], labelled: Sequence[bool], *, with_grid: bool
+) -> None:
+    shown = [getattr(panel.axis, f"get_{name}lim")() for panel in made]
+    low, high = np.min(shown), np.max(shown)
+    limits = (high, low) if shown[0][0] > shown[0][1] else (low, high)
+    for panel in made:
+        getattr(panel.axis, f"set_{name}lim")(*limits)
+    first: Axis = getattr(made[labelled.index(True)].axis, f"{name}axis")
+    places = [place for place in first.get_majorticklocs() if low <= place <= high]
+    for panel, has_labels in zip(made, labelled, strict=True):
+        if has_labels:
+            panel.axis.grid(visible=with_grid, axis=name)
+            continue
+        getattr(panel.axis, f"{name}axis").set_visible(False)
+        if with_grid:
+            lines = panel.axis.vlines if name == "x" else panel.axis.hlines
+            across = getattr(panel.axis, f"get_{name}axis_transform")()
+            lines(places, 0, 1, transform=across, color=GRID, linewidth=0.6, zorder=0.5)
 
 
 def draw_lines(

@@ -29,6 +29,7 @@ from cwjax.report.style import (
     INK,
     ON_DARK,
     ArmStyle,
+    align,
     arm_styles,
     panels,
     shorten,
@@ -390,3 +391,20 @@ def test_a_matplotlibrc_that_is_no_text_is_named_in_one_line(tmp_path: Path) -> 
     assert done.stderr.splitlines()[-1].startswith(
         "cwjax.errors.ConfigError: figures cannot be drawn: matplotlib says UnicodeDecodeError"
     )
+
+
+def test_panels_have_one_scale_and_labels_at_the_outer_ones_alone() -> None:
+    _, made = panels(7, height=1.0)
+    for place, panel in enumerate(made):
+        panel.axis.plot([0, 1 + place], [-place, 10 * place])
+        panel.axis.set_ylim(10 * place + 1, -place)  # upside down
+    align(made, grid="y")
+    assert {panel.axis.get_ylim() for panel in made} == {(61, -6)}
+    assert {panel.axis.get_xlim() for panel in made} == {made[0].axis.get_xlim()}
+    assert made[0].axis.get_xlim()[1] > 7
+    assert [p.axis.yaxis.get_visible() for p in made] == [p.starts_row for p in made]
+    assert [p.axis.xaxis.get_visible() for p in made] == [p.ends_column for p in made]
+    ticks = [place for place in made[0].axis.get_yticks() if -6 <= place <= 61]
+    for panel in made:
+        lines = [line[0, 1] for c in panel.axis.collections for line in c.get_segments()]
+        assert lines == ([] if panel.starts_row else ticks)
