@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -84,14 +85,27 @@ def refuse_foreign_runs(directory: StudyDirectory, study: StudyFile) -> None:
         )
 
 
-def read_cell(directory: StudyDirectory, study: StudyFile, cell: str) -> CellContents:
+def read_cell(
+    directory: StudyDirectory,
+    study: StudyFile,
+    cell: str,
+    only: Collection[RunKey] | None = None,
+) -> CellContents:
     """Reads the finished runs of a cell.
+
+    Args:
+        directory: of the study.
+        study: what it is.
+        cell: its name.
+        only: the runs that belong to the study [default: all]: with looks, a post-hoc arm that was
+            decided may have runs of seeds that its baseline went on with.
 
     Raises:
         ConfigError: a file is missing or damaged, or none of the cell's runs is there.
     """
     keys = [RunKey(cell, arm, seed) for arm in study.arm_names for seed in study.seeds]
-    records = tuple(directory.read_run(key) for key in keys if directory.has_run(key))
+    wanted = [key for key in keys if only is None or key in only]
+    records = tuple(directory.read_run(key) for key in wanted if directory.has_run(key))
     for record in records:
         _check_record(directory, study.cells[cell], record)
     dataset = study.cells[cell].dataset

@@ -121,7 +121,8 @@ def compare(directory: StudyDirectory) -> StudyComparison:
     runs, state = _complete(directory, study)
     study = with_judging(study)
     cells = _scored_cells(study, runs, state)
-    return _joined(study, [_part(read_cell(directory, study, cell.name), cell) for cell in cells])
+    parts = [_part(read_cell(directory, study, cell.name, cell.runs), cell) for cell in cells]
+    return _joined(study, parts)
 
 
 def read_headers(directory: StudyDirectory, study: StudyFile) -> Runs:
@@ -174,6 +175,7 @@ class _ScoredCell:
 
     Attributes:
         name: of the cell.
+        runs: of the study in the cell.
         compared: as they were judged.
         secondary: on the other metrics.
         design: of the study.
@@ -184,6 +186,7 @@ class _ScoredCell:
     """
 
     name: str
+    runs: frozenset[RunKey]
     compared: tuple[Comparison, ...]
     secondary: tuple[Comparison, ...]
     design: DesignFacts
@@ -207,6 +210,7 @@ def _scored_cells(study: StudyFile, runs: Runs, state: Progress) -> list[_Scored
     return [
         _ScoredCell(
             name=cell,
+            runs=frozenset(key for key in expected if key.cell == cell),
             compared=tuple(entry for entry in primary.comparisons if entry.pairing.cell == cell),
             secondary=tuple(entry for entry in secondary if entry.pairing.cell == cell),
             design=_design_facts(study, state, primary),
@@ -281,7 +285,7 @@ def _derive_cell(
         cell: what its scores say.
     """
     METRICS.update(metrics)
-    contents = read_cell(directory, study, cell.name)
+    contents = read_cell(directory, study, cell.name, cell.runs)
     part = _part(contents, cell)
     if not contents.records:
         return _DerivedCell(part, None, None)

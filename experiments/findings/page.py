@@ -11,6 +11,7 @@ import jinja2
 import msgspec
 import numpy as np
 import pandas as pd
+from scipy.stats import ttest_ind
 
 from cwjax.analysis.family import Comparison
 from cwjax.analysis.looks import default_looks
@@ -150,6 +151,21 @@ def mean(name: str, arm: str, data: str = "") -> str:
     return words.score(metric, value)
 
 
+def mean_and_deviation(name: str, arm: str, data: str = "") -> str:
+    """`75.31 ± 2.40`: the mean over seeds and the standard deviation of a run."""
+    metric = kept(name).comparison.metric
+    deviation = kept(name).summary(arm, data).scores[metric.name].std
+    assert deviation is not None
+    return f"{mean(name, arm, data)} ± {words.score(metric, deviation)}"
+
+
+def spread(name: str, arm: str) -> float:
+    """The standard deviation of a run's score over seeds, in the metric's own unit."""
+    deviation = kept(name).summary(arm).scores[kept(name).comparison.metric.name].std
+    assert deviation is not None
+    return deviation
+
+
 def num_seeds(name: str, arm: str, data: str = "") -> int:
     """Pairs of runs that the arm's comparison rests on."""
     return len(kept(name).compared(arm, data).seeds)
@@ -158,14 +174,15 @@ def num_seeds(name: str, arm: str, data: str = "") -> int:
 def arms_table(name: str, data: str = "") -> str:
     """The baseline's row, then a row per arm, the best first.
 
-    Each has its mean, the difference with both intervals, and the verdict.
+    Each has its mean and standard deviation, the difference with both intervals, and the verdict;
+    where looks decided how many seeds an arm has, that number too.
 
     Args:
         name: of the study.
         data: of a study of several cells, how the cell's name begins.
     """
     study = kept(name).comparison
-    metric, baseline = study.metric, study.baseline
+    metric, baseline, looks = study.metric, study.baseline, study.design.planned_looks
     entries = [e for e in study.comparisons if e.pairing.cell.startswith(data)]
     rows = []
     for entry in entries:
@@ -173,10 +190,11 @@ def arms_table(name: str, data: str = "") -> str:
         arm = entry.pairing.treatment
         row = (
             arm,
-            mean(name, arm, data),
+            mean_and_deviation(name, arm, data),
             difference(name, arm, data),
             new_test_sets(name, arm, data),
             verdict(name, arm, data),
+            *([str(num_seeds(name, arm, data))] if looks else []),
         )
         gain = entry.estimates.difference * (1 if metric.higher_is_better else -1)
         rows.append((-gain, row))
@@ -184,9 +202,9 @@ def arms_table(name: str, data: str = "") -> str:
     confidence = words.percent(study.confidence)
     headings = (
         *("arm", unit, f"difference, {words.unit(metric)} ({confidence} interval)"),
-        *("new test sets", "verdict"),
+        *("new test sets", "verdict", *(["seeds"] if looks else [])),
     )
-    first = (baseline, mean(name, baseline, data), "", "", "")
+    first = (baseline, mean_and_deviation(name, baseline, data), *[""] * (len(headings) - 2))
     return markdown_table(Table("", headings, (first, *(row for _, row in sorted(rows)))))
 
 
@@ -209,12 +227,27 @@ def single_runs(name: str, arm: str, metric: str) -> pd.Series:
     return scores.loc[scores["arm"] == arm, metric]
 
 
-def keras_runs(arm: str) -> str:
-    """`99.10 and 99.05`: the accuracies of the notebook's own runs in Keras, in percent."""
+def keras_runs(arm: str) -> pd.Series:
+    """The accuracies of the notebook's own runs in Keras, in percent."""
     runs = pd.read_csv(ROOT / "notebook" / "keras.csv")
-    return words.listed(
-        [f"{100 * score:.2f}" for score in runs.loc[runs["arm"] == arm, "accuracy"]]
-    )
+    return 100 * runs.loc[runs["arm"] == arm, "accuracy"]
+
+
+def keras_difference(arm: str) -> str:
+    """`-0.07 (-0.22 to +0.09)`: Keras's mean accuracy less that of cwjax, in points.
+
+    With Welch's interval at 95%: the two have no runs in pairs.
+    """
+    keras, ours = keras_runs(arm), 100 * single_runs("notebook", arm, "accuracy")
+    interval = ttest_ind(keras, ours, equal_var=False).confidence_interval()
+    difference = keras.mean() - ours.mean()
+    return f"{difference:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
+
+
+def still_learning(name: str, data: str = "") -> list[str]:
+    """Arms whose runs were still learning when they ended, in the cell whose name begins so."""
+    (found,) = (c for c in kept(name).comparison.cells if c.cell.startswith(data))
+    return list(found.still_learning)
 
 
 @dataclass(frozen=True)
@@ -249,6 +282,12 @@ def with_looks(name: str) -> WithLooks:
         if entry.judged is not None and entry.judged.p is not None
     )
     return WithLooks(len(study.run_keys), len(looked.expected), len(family), changed)
+
+
+def saved(name: str) -> tuple[int, int]:
+    """Runs of a study with looks: those that it has, and those that it would have without."""
+    design = kept(name).comparison.design
+    return design.num_runs, design.num_runs_without_looks
 
 
 def minutes(name: str) -> str:
@@ -294,6 +333,15 @@ def render() -> str:
         single_runs=single_runs,
         with_looks=with_looks,
         keras_runs=keras_runs,
-        fixed_splits=[name for name in kept_studies() if split_sizes(kept(name).study) is None],
+        keras_difference=keras_difference,
+        still_learning=still_learning,
+        saved=saved,
+        spread=spread,
+        without_looks=[
+            name
+            for name in kept_studies()
+            if split_sizes(kept(name).study) is None and not kept(name).study.looks
+        ],
+        with_planned_looks=[name for name in kept_studies() if kept(name).study.looks],
     )
     return environment.get_template("page.md.jinja").render()

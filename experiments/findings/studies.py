@@ -23,6 +23,15 @@ def _fading(num_epochs: int) -> tuple[str, ...]:
     return (f"compare --num-epochs {num_epochs} --num-seeds 10 --out {out}",)
 
 
+def _long_tailed(dataset: str, factor: int) -> tuple[str, ...]:
+    """The standard arms on a long-tailed training split; arms decided at ten seeds stop there."""
+    out = f"results/findings/{dataset.removesuffix('_mnist')}-lt-{factor}"
+    return (
+        f"compare --dataset {dataset} --imbalance long_tailed --imbalance-factor {factor} "
+        f"--arms standard --max-seeds 15 --looks 10 15 --out {out}",
+    )
+
+
 FADING_EPOCHS = (6, 12, 25, 50, 100)
 """The default study has 12."""
 
@@ -42,6 +51,10 @@ STUDIES: dict[str, tuple[str, ...]] = {
         "--out results/findings/tuned",
     ),
     **{f"fading-{epochs}": _fading(epochs) for epochs in FADING_EPOCHS},
+    "mnist-lt-100": _long_tailed("mnist", 100),
+    "mnist-lt-10": _long_tailed("mnist", 10),
+    "fashion-lt-100": _long_tailed("fashion_mnist", 100),
+    "fashion-lt-10": _long_tailed("fashion_mnist", 10),
     "tables-mlp": _tables("mlp", 20, " --num-epochs 60"),
     "tables-hist_gradient_boosting": _tables("estimator:hist_gradient_boosting", 10),
     "tables-logistic_regression": _tables("estimator:logistic_regression", 20),
