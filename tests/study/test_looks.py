@@ -178,6 +178,8 @@ def test_each_cell_trains_as_long_as_an_arm_of_it_does(tmp_path: Path) -> None:
     comparison = derive(directory)
     assert comparison.design.num_runs == 3 * 8 + 3 * 12
     assert [len(entry.seeds) for entry in comparison.judged] == [8, 12]
+    counted = {(each.cell, each.num_runs, each.num_ok) for each in comparison.summaries}
+    assert counted == {(decided, 8, 8), (going_on, 12, 12)}  # although all 12 are stored
 
 
 @pytest.mark.usefixtures("no_report")
