@@ -114,10 +114,10 @@ _TABLE: tuple[tuple[Metric, Formula], ...] = (
     ),
 )
 
-METRICS = {metric.name: metric for metric, _ in _TABLE}
+METRICS: dict[str, Metric] = {}
 """Every score of a run, by the name of its column; a new metric is one more row of the table."""
 
-_FORMULAS = {metric.name: formula for metric, formula in _TABLE}
+_FORMULAS: dict[str, Formula] = {}
 
 
 def register(metric: Metric, formula: Formula) -> None:
@@ -131,14 +131,22 @@ def register(metric: Metric, formula: Formula) -> None:
         ConfigError: the name is taken, or an interval over new test sets is promised, which needs
             what each example contributes (`new_test_sets.py`).
     """
-    if metric.name in METRICS:
-        raise ConfigError(f"there is a metric {metric.name!r} already: give another name")
     if metric.new_test_sets:
         raise ConfigError(
             f"{metric.name} has new_test_sets=True, but nothing says what each test example "
             "contributes: leave it out"
         )
+    _add(metric, formula)
+
+
+def _add(metric: Metric, formula: Formula) -> None:
+    if metric.name in METRICS:
+        raise ConfigError(f"there is a metric {metric.name!r} already: give another name")
     METRICS[metric.name], _FORMULAS[metric.name] = metric, formula
+
+
+for _metric, _formula in _TABLE:
+    _add(_metric, _formula)
 
 
 def find_metric(name: str) -> Metric:

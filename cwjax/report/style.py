@@ -188,6 +188,7 @@ def _align(
     for panel in made:
         getattr(panel.axis, f"set_{name}lim")(*limits)
     first: Axis = getattr(made[labelled.index(True)].axis, f"{name}axis")
+    width = _RC["grid.linewidth"]
     places = [place for place in first.get_majorticklocs() if low <= place <= high]
     for panel, has_labels in zip(made, labelled, strict=True):
         if has_labels:
@@ -197,7 +198,7 @@ def _align(
         if with_grid:
             lines = panel.axis.vlines if name == "x" else panel.axis.hlines
             across = getattr(panel.axis, f"get_{name}axis_transform")()
-            lines(places, 0, 1, transform=across, color=GRID, linewidth=0.6, zorder=0.5)
+            lines(places, 0, 1, transform=across, color=GRID, linewidth=width, zorder=0.5)
 
 
 def draw_lines(

@@ -181,7 +181,6 @@ class _ScoredCell:
         design: of the study.
         family_size: of the study.
         bad_runs: of the cell.
-        num_runs: arm -> runs that belong to the study.
         tuning: arm -> the settings that it was chosen among, if it was tuned.
     """
 
@@ -192,7 +191,6 @@ class _ScoredCell:
     design: DesignFacts
     family_size: int
     bad_runs: tuple[BadRunFact, ...]
-    num_runs: dict[str, int]
     tuning: dict[str, TuningFacts | None]
 
 
@@ -205,19 +203,22 @@ def _scored_cells(study: StudyFile, runs: Runs, state: Progress) -> list[_Scored
         if metric != study.analysis.metric
         for entry in judge(study, runs, metric, num_looks=state.num_looks).comparisons
     ]
-    num_runs = Counter((key.cell, key.arm) for key in state.expected)
-    expected = frozenset(state.expected)
+    design, size = _design_facts(study, state, primary), family_size(study_pairings(study))
+    expected: dict[str, set[RunKey]] = {cell: set() for cell in study.cells}
+    for key in state.expected:
+        expected[key.cell].add(key)
     return [
         _ScoredCell(
             name=cell,
-            runs=frozenset(key for key in expected if key.cell == cell),
+            runs=frozenset(expected[cell]),
             compared=tuple(entry for entry in primary.comparisons if entry.pairing.cell == cell),
             secondary=tuple(entry for entry in secondary if entry.pairing.cell == cell),
-            design=_design_facts(study, state, primary),
-            family_size=family_size(study_pairings(study)),
+            design=design,
+            family_size=size,
             bad_runs=_bad_runs(study, state, runs, cell),
-            num_runs={arm: num_runs[cell, arm] for arm in study.arm_names},
-            tuning={arm: _tuning(study, expected, runs, cell, arm) for arm in study.arm_names},
+            tuning={
+                arm: _tuning(study, expected[cell], runs, cell, arm) for arm in study.arm_names
+            },
         )
         for cell in study.cells
     ]
@@ -228,6 +229,7 @@ def _part(contents: CellContents, cell: _ScoredCell) -> StudyComparison:
     study = contents.study
     rules = rules_for(study.analysis, study.analysis.metric)
     contributed = _Contributions(contents)
+    num_runs = Counter(key.arm for key in cell.runs)
     return StudyComparison(
         metric=METRICS[study.analysis.metric],
         confidence=study.analysis.confidence,
@@ -241,7 +243,7 @@ def _part(contents: CellContents, cell: _ScoredCell) -> StudyComparison:
         bad_runs=cell.bad_runs,
         cells=(_cell_facts(contents),),
         summaries=tuple(
-            _summary(contents, arm, cell.num_runs[arm], cell.tuning[arm]) for arm in contents.arms
+            _summary(contents, arm, num_runs[arm], cell.tuning[arm]) for arm in contents.arms
         ),
         comparisons=tuple(
             conclude(

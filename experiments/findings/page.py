@@ -154,14 +154,12 @@ def mean(name: str, arm: str, data: str = "") -> str:
 def mean_and_deviation(name: str, arm: str, data: str = "") -> str:
     """`75.31 ± 2.40`: the mean over seeds and the standard deviation of a run."""
     metric = kept(name).comparison.metric
-    deviation = kept(name).summary(arm, data).scores[metric.name].std
-    assert deviation is not None
-    return f"{mean(name, arm, data)} ± {words.score(metric, deviation)}"
+    return f"{mean(name, arm, data)} ± {words.score(metric, spread(name, arm, data))}"
 
 
-def spread(name: str, arm: str) -> float:
+def spread(name: str, arm: str, data: str = "") -> float:
     """The standard deviation of a run's score over seeds, in the metric's own unit."""
-    deviation = kept(name).summary(arm).scores[kept(name).comparison.metric.name].std
+    deviation = kept(name).summary(arm, data).scores[kept(name).comparison.metric.name].std
     assert deviation is not None
     return deviation
 
@@ -244,10 +242,10 @@ def keras_difference(arm: str) -> str:
     return f"{difference:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
 
 
-def still_learning(name: str, data: str = "") -> list[str]:
-    """Arms whose runs were still learning when they ended, in the cell whose name begins so."""
-    (found,) = (c for c in kept(name).comparison.cells if c.cell.startswith(data))
-    return list(found.still_learning)
+def still_learning(name: str) -> list[str]:
+    """Arms whose runs were still learning when they ended, in a study of one cell."""
+    (cell,) = kept(name).comparison.cells
+    return list(cell.still_learning)
 
 
 @dataclass(frozen=True)
