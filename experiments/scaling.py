@@ -13,6 +13,7 @@ repeats take turns, and medians are drawn through them. Leave the machine alone 
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import subprocess
@@ -52,31 +53,33 @@ class Ladder:
     peer: Callable[[int], Peer] | None = None
 
 
+_peer = functools.partial(Peer, seconds=2.0)  # one epoch may take 20 milliseconds
+
 LADDERS: dict[LadderName, Ladder] = {
     "runs": Ladder(
         "runs at once (CNN)",
         (1, 2, 4, 8, 16, 32, 64),
-        lambda runs: Peer(f"cwjax-{runs}", 1_008, "cnn"),
+        lambda runs: _peer(f"cwjax-{runs}", 1_008, "cnn"),
     ),
     "data": Ladder(
         "training images (CNN)",
         (1_008, 4_032, 16_016, 60_032),
-        lambda examples: Peer("cwjax-2", examples, "cnn"),
+        lambda examples: _peer("cwjax-2", examples, "cnn"),
     ),
     "mlp-runs": Ladder(
         "runs at once (MLP)",
         (2, 10, 100, 1_000),
-        lambda runs: Peer(f"cwjax-{runs}", 5_040, "mlp-small"),
+        lambda runs: _peer(f"cwjax-{runs}", 5_040, "mlp-small"),
     ),
     "rows": Ladder(
         "rows of a table (MLP)",
         (1_008, 10_024, 100_016, 1_000_048),
-        lambda rows: Peer("cwjax-2", rows, "mlp-small", seconds=1.0),
+        lambda rows: _peer("cwjax-2", rows, "mlp-small"),
     ),
     "classes": Ladder(
         "classes (MLP)",
         (2, 10, 100, 1_000),
-        lambda classes: Peer("cwjax-2", 10_024, "mlp", seconds=1.0, num_classes=classes),
+        lambda classes: _peer("cwjax-2", 10_024, "mlp", num_classes=classes),
     ),
     "arms": Ladder("arms of a study (MLP)", (2, 20, 200)),
 }

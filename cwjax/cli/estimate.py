@@ -18,9 +18,9 @@ import numpy as np
 from cwjax.cli.progress import print_plan
 from cwjax.config import RuntimeConfig, available_cores
 from cwjax.report import words
+from cwjax.store.contents import read_headers
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import StudyFile
-from cwjax.study.derive import read_headers
 from cwjax.study.judge import progress
 from cwjax.study.manifest import describe
 from cwjax.study.plan import Plan

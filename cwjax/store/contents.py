@@ -12,7 +12,7 @@ from cwjax.errors import ConfigError
 from cwjax.store.directory import STUDY, StudyDirectory
 from cwjax.store.examples import Examples, examples_name, read_examples
 from cwjax.store.record import HISTORY_METRICS
-from cwjax.store.schema import RunRecord, StoredCell, StudyFile
+from cwjax.store.schema import RunHeader, RunRecord, StoredCell, StudyFile
 from cwjax.training.runs import RunKey
 
 
@@ -85,11 +85,13 @@ def refuse_foreign_runs(directory: StudyDirectory, study: StudyFile) -> None:
         )
 
 
+def read_headers(directory: StudyDirectory, study: StudyFile) -> dict[RunKey, RunHeader]:
+    """What the files of the finished runs say of them, their arrays apart."""
+    return {key: directory.read_run_header(key) for key in study.run_keys if directory.has_run(key)}
+
+
 def read_cell(
-    directory: StudyDirectory,
-    study: StudyFile,
-    cell: str,
-    only: Collection[RunKey] | None = None,
+    directory: StudyDirectory, study: StudyFile, cell: str, expected: Collection[RunKey]
 ) -> CellContents:
     """Reads the finished runs of a cell.
 
@@ -97,15 +99,17 @@ def read_cell(
         directory: of the study.
         study: what it is.
         cell: its name.
-        only: the runs that belong to the study [default: all]: with looks, a post-hoc arm that was
-            decided may have runs of seeds that its baseline went on with.
+        expected: the runs that belong to the study (`judge.progress`); those of other cells may be
+            among them. With looks, a post-hoc arm that was decided may also have stored runs of
+            seeds that its baseline went on with.
 
     Raises:
         ConfigError: a file is missing or damaged, or none of the cell's runs is there.
     """
     keys = [RunKey(cell, arm, seed) for arm in study.arm_names for seed in study.seeds]
-    wanted = [key for key in keys if only is None or key in only]
-    records = tuple(directory.read_run(key) for key in wanted if directory.has_run(key))
+    records = tuple(
+        directory.read_run(key) for key in keys if key in expected and directory.has_run(key)
+    )
     for record in records:
         _check_record(directory, study.cells[cell], record)
     dataset = study.cells[cell].dataset

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cwjax.analysis.deployment import Questions, RunLogits, deployment_facts
 from cwjax.analysis.results import DeploymentFacts
-from cwjax.store.contents import CellContents, read_cell
+from cwjax.store.contents import CellContents, read_cell, read_headers
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import RunRecord
-from cwjax.study.judge import split_sizes, study_pairings
+from cwjax.study.judge import progress, split_sizes, study_pairings
 
 DEPLOYMENT = "deployment.json"
 """The answers, where something was asked."""
@@ -20,7 +20,10 @@ def deployed(directory: StudyDirectory, questions: Questions) -> tuple[Deploymen
         ConfigError: see `deployment_facts`; or a file is missing or damaged.
     """
     study = directory.known_study()
-    answers = (_of_cell(read_cell(directory, study, cell), questions) for cell in study.cells)
+    expected = frozenset(progress(study, read_headers(directory, study)).expected)
+    answers = (
+        _of_cell(read_cell(directory, study, cell, expected), questions) for cell in study.cells
+    )
     return tuple(facts for facts in answers if facts is not None)
 
 

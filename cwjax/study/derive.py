@@ -41,7 +41,7 @@ from cwjax.config import available_cores
 from cwjax.errors import ConfigError
 from cwjax.processes import new_pool, submit
 from cwjax.report.pages import Figures, write_cell_report, write_study_report
-from cwjax.store.contents import CellContents, read_cell, refuse_foreign_runs
+from cwjax.store.contents import CellContents, read_cell, read_headers, refuse_foreign_runs
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import RunRecord, StudyFile, to_json
 from cwjax.study.deploy import DEPLOYMENT
@@ -123,12 +123,6 @@ def compare(directory: StudyDirectory) -> StudyComparison:
     cells = _scored_cells(study, runs, state)
     parts = [_part(read_cell(directory, study, cell.name, cell.runs), cell) for cell in cells]
     return _joined(study, parts)
-
-
-def read_headers(directory: StudyDirectory, study: StudyFile) -> Runs:
-    """What the files of the finished runs say of them, their arrays apart."""
-    stored = [key for key in study.run_keys if directory.has_run(key)]
-    return {key: directory.read_run_header(key) for key in stored}
 
 
 def with_judging(study: StudyFile) -> StudyFile:

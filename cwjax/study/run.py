@@ -23,7 +23,7 @@ from cwjax.data.sources import ReadOptions
 from cwjax.errors import ConfigError, one_line
 from cwjax.models.registry import OWN_MODEL
 from cwjax.store.checkpoints import Checkpoints, Saved
-from cwjax.store.contents import refuse_foreign_runs
+from cwjax.store.contents import read_headers, refuse_foreign_runs
 from cwjax.store.directory import MODELS, StudyDirectory, open_study
 from cwjax.store.examples import keep_examples
 from cwjax.store.record import History, epoch_scores, trained_record, with_test_logits
@@ -36,7 +36,7 @@ from cwjax.store.schema import (
     defined_scores,
 )
 from cwjax.study.cluster import Cluster, ClusterTrainer
-from cwjax.study.derive import derive, read_headers
+from cwjax.study.derive import derive
 from cwjax.study.exchange import Work
 from cwjax.study.judge import Progress, look_facts, progress
 from cwjax.study.manifest import continued, describe, grown, recorded_threads, with_cells_of

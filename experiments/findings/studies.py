@@ -18,9 +18,15 @@ def _tables(model: str, num_seeds: int, flags: str = "") -> tuple[str, ...]:
     )
 
 
-def _fading(num_epochs: int) -> tuple[str, ...]:
-    out = f"results/findings/fading-{num_epochs}"
-    return (f"compare --num-epochs {num_epochs} --num-seeds 10 --out {out}",)
+def _fading(num_epochs: int, variant: str) -> tuple[str, ...]:
+    out = f"results/findings/{fading_name(num_epochs, variant)}"
+    flags = f"--num-epochs {num_epochs} --num-seeds 10 {FADING_VARIANTS[variant]}".rstrip()
+    return (f"compare {flags} --out {out}",)
+
+
+def fading_name(num_epochs: int, variant: str) -> str:
+    """The study of so many epochs, of the default network or a variant of its training."""
+    return f"fading-{num_epochs}" + (f"-{variant}" if variant else "")
 
 
 def _long_tailed(dataset: str, factor: int) -> tuple[str, ...]:
@@ -34,6 +40,13 @@ def _long_tailed(dataset: str, factor: int) -> tuple[str, ...]:
 
 FADING_EPOCHS = (6, 12, 25, 50, 100)
 """The default study has 12."""
+
+FADING_VARIANTS = {
+    "": "",
+    "no-dropout": "--model cnn:dropout=0",
+    "weight-decay": "--weight-decay 0.005",
+}
+"""What else a study of the fading effect of weights changes, by name: its flags."""
 
 STUDIES: dict[str, tuple[str, ...]] = {
     "notebook": (
@@ -50,11 +63,21 @@ STUDIES: dict[str, tuple[str, ...]] = {
         "compare --tune --arms uniform balanced focal logit_adjusted --num-seeds 10 "
         "--out results/findings/tuned",
     ),
-    **{f"fading-{epochs}": _fading(epochs) for epochs in FADING_EPOCHS},
+    **{
+        fading_name(epochs, variant): _fading(epochs, variant)
+        for variant in FADING_VARIANTS
+        for epochs in FADING_EPOCHS
+    },
     "mnist-lt-100": _long_tailed("mnist", 100),
     "mnist-lt-10": _long_tailed("mnist", 10),
     "fashion-lt-100": _long_tailed("fashion_mnist", 100),
     "fashion-lt-10": _long_tailed("fashion_mnist", 10),
+    "cifar10-lt-100": (
+        "compare --dataset folder:results/findings/data/cifar10 --imbalance long_tailed "
+        "--imbalance-factor 100 --num-epochs 20 --num-seeds 10 --arms uniform balanced "
+        "balanced:drw=0.8 class_balanced_sampling posthoc_logit_adjusted "
+        "--out results/findings/cifar10-lt-100",
+    ),
     "tables-mlp": _tables("mlp", 20, " --num-epochs 60"),
     "tables-hist_gradient_boosting": _tables("estimator:hist_gradient_boosting", 10),
     "tables-logistic_regression": _tables("estimator:logistic_regression", 20),
@@ -70,4 +93,5 @@ STUDIES: dict[str, tuple[str, ...]] = {
         "--out results/findings/embeddings-long-tailed",
     ),
 }
-"""Their data: `experiments.findings.tables` and `.embeddings` write it to results/findings/data."""
+"""Their data: `experiments.findings.tables` and `.embeddings` write it to results/findings/data;
+cifar10 there is CIFAR-10 as a directory of JPEG files per class, below train and test."""

@@ -49,7 +49,8 @@ Loaded = tuple[CellContents, StudyComparison]
 
 def load(path: Path) -> Loaded:
     directory = StudyDirectory(path)
-    return read_cell(directory, directory.known_study(), CELL), compare(directory)
+    study = directory.known_study()
+    return read_cell(directory, study, CELL, study.run_keys), compare(directory)
 
 
 @pytest.fixture(scope="module")

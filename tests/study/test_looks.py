@@ -11,15 +11,18 @@ from pathlib import Path
 import pytest
 from drawn_runs import SWEEP, write_study
 
+from cwjax.analysis.deployment import Questions
 from cwjax.analysis.results import StudyComparison
 from cwjax.arms.arm import NULL_CONTROL
 from cwjax.config import DataConfig, RuntimeConfig, StudyConfig, TrainConfig
 from cwjax.errors import ConfigError
 from cwjax.report import words
+from cwjax.store.contents import read_headers
 from cwjax.store.directory import StudyDirectory
 from cwjax.store.schema import StudyFile
 from cwjax.study import derive as derive_module
-from cwjax.study.derive import derive, read_headers
+from cwjax.study.deploy import deployed
+from cwjax.study.derive import derive
 from cwjax.study.judge import progress
 from cwjax.study.manifest import continued
 from cwjax.study.merge import merge
@@ -180,6 +183,9 @@ def test_each_cell_trains_as_long_as_an_arm_of_it_does(tmp_path: Path) -> None:
     assert [len(entry.seeds) for entry in comparison.judged] == [8, 12]
     counted = {(each.cell, each.num_runs, each.num_ok) for each in comparison.summaries}
     assert counted == {(decided, 8, 8), (going_on, 12, 12)}  # although all 12 are stored
+    for facts in deployed(directory, Questions(priors=("reversed",))):
+        seeds = {judged.seeds for score in facts.scores for judged in score.differences.values()}
+        assert seeds == {tuple(range(8 if facts.cell == decided else 12))}
 
 
 @pytest.mark.usefixtures("no_report")

@@ -431,7 +431,7 @@ def test_the_report_shows_what_was_chosen(whole: Whole, monkeypatch: pytest.Monk
     directory, _, comparison = whole
     opened = StudyDirectory(directory)
     study = opened.known_study()
-    contents = read_cell(opened, study, next(iter(study.cells)))
+    contents = read_cell(opened, study, next(iter(study.cells)), study.run_keys)
     monkeypatch.setattr(layout.figures, "comparison_figures", lambda *_: [])
     monkeypatch.setattr(layout.figures, "training_figures", lambda *_: [])
     page = markdown_page(layout.cell_page(contents, comparison, with_pdf=False))
