@@ -195,10 +195,10 @@ def command(study: StudyFile) -> Command:
         parts += ["--max-seeds", str(study.looks[-1])]
         if study.looks != default_looks(study.looks[-1], study.analysis.confidence):
             parts += ["--looks", *map(str, study.looks)]
-    elif study.seeds == tuple(range(len(study.seeds))):
-        parts += ["--num-seeds", str(len(study.seeds))]
+    elif isinstance(seeds := _seeds(study), int):
+        parts += ["--num-seeds", str(seeds)]
     else:
-        parts += ["--seeds", *map(str, study.seeds)]
+        parts += ["--seeds", *map(str, seeds)]
     if study.null_control:
         parts.append("--null-control")
     parts += ["--out", "results/again"]
@@ -212,9 +212,7 @@ def _call(study: StudyFile) -> Command:
     """The call that does a study of estimators again that a program has made."""
     whole = study.train.model not in study.estimators
     arms = [_arm_text(arm, []) for arm in study.arms]
-    counted = study.seeds == tuple(range(len(study.seeds)))
-    seeds = len(study.seeds) if counted else list(study.seeds)
-    given = [f"seeds={seeds}", f"metric={study.analysis.metric!r}"]
+    given = [f"seeds={_seeds(study)}", f"metric={study.analysis.metric!r}"]
     data = next(iter(study.cells.values())).data
     if data.test_split != "per-seed":
         given.append(f"test_split={data.test_split!r}")
@@ -229,6 +227,12 @@ def _call(study: StudyFile) -> Command:
         f"cwjax.compare_estimators({first}, X, y, {what}, {', '.join(given)})",
         "In Python, with the same X and y and the estimators of the settings above.",
     )
+
+
+def _seeds(study: StudyFile) -> int | list[int]:
+    """How many where they are 0, 1, 2, …; else which."""
+    counted = study.seeds == tuple(range(len(study.seeds)))
+    return len(study.seeds) if counted else list(study.seeds)
 
 
 def _data_flags(cells: Sequence[DataConfig], places: list[str]) -> list[str]:
