@@ -23,7 +23,7 @@ from cwjax.report.tables import Table
 from cwjax.store.schema import RunHeader, StudyFile, from_json, read_study
 from cwjax.study.judge import progress, split_sizes
 from cwjax.training.runs import RunKey
-from experiments.findings.studies import FADING_EPOCHS, STUDIES
+from experiments.findings.studies import FADING_EPOCHS, STUDIES, fading_name
 from experiments.findings.tables import TABLES
 
 ROOT = Path(__file__).parent
@@ -317,6 +317,7 @@ def render() -> str:
     environment.globals.update(
         studies=STUDIES,
         fading_epochs=FADING_EPOCHS,
+        fading_name=fading_name,
         tables=TABLES,
         kept_studies=kept_studies(),
         minutes=minutes,
