@@ -27,8 +27,11 @@ from experiments.findings.studies import FADING_EPOCHS, STUDIES, fading_name
 from experiments.findings.tables import TABLES
 
 ROOT = Path(__file__).parent
-KEPT = ("study.json", "scores.parquet", "comparison.json", "log.jsonl", "deployment.json")
-"""Files that are kept of a study; the last only where there is one."""
+KEPT = (
+    *("study.json", "scores.parquet", "comparison.json", "log.jsonl"),
+    *("history.parquet", "deployment.json"),
+)
+"""Files that are kept of a study; the last two only where there is one."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class Kept:
     def scores(self) -> pd.DataFrame:
         """A row per run."""
         return pd.read_parquet(self.path / "scores.parquet")
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """A row per run and epoch."""
+        return pd.read_parquet(self.path / "history.parquet")
 
     @cached_property
     def comparison(self) -> StudyComparison:
@@ -225,6 +233,12 @@ def single_runs(name: str, arm: str, metric: str) -> pd.Series:
     return scores.loc[scores["arm"] == arm, metric]
 
 
+def curve(name: str, arm: str, column: str) -> pd.Series:
+    """A column of the history after every epoch, from 1 on: the mean over an arm's runs."""
+    history = kept(name).history
+    return history[history["arm"] == arm].groupby("epoch")[column].mean()
+
+
 def keras_runs(arm: str) -> pd.Series:
     """The accuracies of the notebook's own runs in Keras, in percent."""
     runs = pd.read_csv(ROOT / "notebook" / "keras.csv")
@@ -330,6 +344,7 @@ def render() -> str:
         arms_table=arms_table,
         secondary=secondary,
         single_runs=single_runs,
+        curve=curve,
         with_looks=with_looks,
         keras_runs=keras_runs,
         keras_difference=keras_difference,

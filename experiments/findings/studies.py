@@ -7,6 +7,11 @@ from experiments.findings.tables import TABLES
 _TABLES = " ".join(f"table:results/findings/data/{name}.csv" for name in TABLES)
 _SPLIT_ANEW = "--label-column label --imbalance none --test-split per-seed"
 
+_CIFAR10_LT = (
+    "--dataset folder:results/findings/data/cifar10 --imbalance long_tailed "
+    "--imbalance-factor 100 --num-epochs 20"
+)
+
 
 def _tables(model: str, num_seeds: int, flags: str = "") -> tuple[str, ...]:
     """Five tables, judged together; every seed draws its own test split."""
@@ -73,10 +78,12 @@ STUDIES: dict[str, tuple[str, ...]] = {
     "fashion-lt-100": _long_tailed("fashion_mnist", 100),
     "fashion-lt-10": _long_tailed("fashion_mnist", 10),
     "cifar10-lt-100": (
-        "compare --dataset folder:results/findings/data/cifar10 --imbalance long_tailed "
-        "--imbalance-factor 100 --num-epochs 20 --num-seeds 10 --arms uniform balanced "
-        "balanced:drw=0.8 class_balanced_sampling posthoc_logit_adjusted "
-        "--out results/findings/cifar10-lt-100",
+        f"compare {_CIFAR10_LT} --num-seeds 10 --arms uniform balanced balanced:drw=0.8 "
+        "class_balanced_sampling posthoc_logit_adjusted --out results/findings/cifar10-lt-100",
+    ),
+    "cifar10-lt-100-short-steps": (
+        f"compare {_CIFAR10_LT} --learning-rate 0.0003 --num-seeds 6 --arms uniform balanced "
+        "--out results/findings/cifar10-lt-100-short-steps",
     ),
     "tables-mlp": _tables("mlp", 20, " --num-epochs 60"),
     "tables-hist_gradient_boosting": _tables("estimator:hist_gradient_boosting", 10),
