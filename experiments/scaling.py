@@ -7,8 +7,9 @@ python -m experiments.scaling --ladders rows classes
 `rows` and `classes`: the same of a dense network, up to 1,000 runs, a million rows, 1,000 classes.
 `arms`: whole studies of `cwjax compare` with up to 200 arms, start and report included.
 
-About fifteen minutes on two CPU cores. Every point is a process of its own that compiles first; the
-repeats take turns, and medians are drawn through them. Leave the machine alone meanwhile.
+Eighteen minutes on two CPU cores with --repeats 2. Every point is a process of its own that
+compiles first; the repeats take turns, and medians are drawn through them. Leave the machine alone
+meanwhile.
 """
 
 from __future__ import annotations

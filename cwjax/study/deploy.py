@@ -20,7 +20,8 @@ def deployed(directory: StudyDirectory, questions: Questions) -> tuple[Deploymen
         ConfigError: see `deployment_facts`; or a file is missing or damaged.
     """
     study = directory.known_study()
-    expected = frozenset(progress(study, read_headers(directory, study)).expected)
+    headers = read_headers(directory, study) if study.looks else {}
+    expected = frozenset(progress(study, headers).expected)
     answers = (
         _of_cell(read_cell(directory, study, cell, expected), questions) for cell in study.cells
     )
