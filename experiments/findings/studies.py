@@ -74,6 +74,11 @@ STUDIES: dict[str, tuple[str, ...]] = {
         for epochs in FADING_EPOCHS
     },
     "mnist-lt-100": _long_tailed("mnist", 100),
+    "mnist-lt-100-tuned": (
+        "compare --dataset mnist --imbalance long_tailed --imbalance-factor 100 --tune "
+        "--arms uniform balanced posthoc_logit_adjusted --num-seeds 10 "
+        "--out results/findings/mnist-lt-100-tuned",
+    ),
     "mnist-lt-10": _long_tailed("mnist", 10),
     "fashion-lt-100": _long_tailed("fashion_mnist", 100),
     "fashion-lt-10": _long_tailed("fashion_mnist", 10),
