@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from cwjax.analysis.results import DeploymentFacts, StudyComparison
 from cwjax.errors import ConfigError, one_line
@@ -114,12 +115,27 @@ def _write(directory: StudyDirectory, page: Page, folder: str) -> None:
     from cwjax.report.html import html_page
     from cwjax.report.markdown import markdown_page
 
+    outdated = _figure_files(directory.path / folder)
     for figure in page.figures:
         directory.write_text(f"{folder}figures/{figure.name}.svg", figure.svg)
+        outdated.discard(f"{figure.name}.svg")
         if figure.pdf is not None:
             directory.write_bytes(f"{folder}figures/{figure.name}.pdf", figure.pdf)
+            outdated.discard(f"{figure.name}.pdf")
+    for name in outdated:  # a figure of older results would pass for one of these
+        (directory.path / folder / "figures" / name).unlink(missing_ok=True)
     directory.write_text(f"{folder}report.md", markdown_page(page))
     directory.write_text(f"{folder}report.html", html_page(page))
+
+
+def _figure_files(folder: Path) -> set[str]:
+    """Names in `figures/` of what the report there shows; files of the user are none."""
+    try:
+        text = (folder / "report.md").read_text("utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return set()
+    names = re.findall(r"\]\(figures/([^/)]+)\.svg\)", text)
+    return {f"{name}.{ending}" for name in names for ending in get_args(Figures)}
 
 
 def load_matplotlib() -> None:

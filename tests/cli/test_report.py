@@ -253,9 +253,12 @@ def test_models_used_elsewhere(directory: Path, tmp_path: Path, call: Call) -> N
     accuracy = next(s for s in facts["scores"] if (s["place"], s["how"]) == ("test set", "left"))
     (uniform,) = [s for s in comparison["summaries"] if s["arm"] == "uniform"]
     assert accuracy["summaries"]["uniform"] == pytest.approx(uniform["scores"]["accuracy"])
+    (copy / "figures" / "mine.svg").write_text("the user's own")
     assert call(report.main, copy).code == 0
     assert "Used elsewhere" not in (copy / "report.html").read_text()
     assert not (copy / "deployment.json").exists()
+    assert not (copy / "figures" / "test_priors.svg").exists()
+    assert (copy / "figures" / "mine.svg").is_file()
     for wrong, message in (
         (["--at-recall", "0.9"], "--at-recall is for two classes, here are 3"),
         (["--at-recall", "9"], "--at-recall is 9: give a fraction"),

@@ -182,6 +182,9 @@ def test_a_directory_gets_all_that_needs_no_logits(
     slopes = ET.parse(tmp_path / "out" / "figures" / "slopes.svg").getroot()
     (lines,) = (e for e in slopes.iter() if "stroke-opacity: 0.8" in e.get("style", ""))
     assert lines.get("d", "").count("M") == 10
+    write_csv_report(tmp_path / "out", result, given.scores)  # no PDF of older scores stays
+    figures = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
+    assert figures == ["differences.svg", "slopes.svg"]
 
 
 def test_the_directory_of_a_study_is_not_written_over(tmp_path: Path) -> None:
